@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+/// \file
+/// JSON as RFC 8259 has it and nothing else, for files that may be hostile. nlohmann/json alone takes a NUL
+/// byte as the end of the text, skips a byte order mark, keeps the last of two equal keys and nests without
+/// end.
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace gpt2::detail {
+
+/// How deep arrays and objects may nest.
+inline constexpr std::size_t max_json_depth = 128;
+
+/// What a text says, piece by piece, in the order of the text. Each scalar comes as a json of its own:
+/// integers without a sign as unsigned, integers with a minus as signed, every number with a fraction or an
+/// exponent as floating-point. A visitor may throw to end the reading.
+class JsonVisitor {
+ public:
+  virtual ~JsonVisitor() = default;
+  virtual void begin_object() = 0;
+  virtual void begin_array() = 0;
+  virtual void end() = 0;
+  virtual void key(std::string&& name) = 0;
+  virtual void value(nlohmann::json&& scalar) = 0;
+};
+
+/// A text is not strict JSON; what() says why and where, as the end of a sentence.
+class JsonFault : public std::runtime_error {
+ public:
+  JsonFault(const std::string& problem, std::string member, std::string value)
+      : std::runtime_error(problem), member_(std::move(member)), value_(std::move(value)) {}
+
+  /// The member of the outermost object whose value is a number too large for a double, and that number;
+  /// empty for every other fault.
+  [[nodiscard]] const std::string& member() const noexcept { return member_; }
+  [[nodiscard]] const std::string& value() const noexcept { return value_; }
+
+ private:
+  std::string member_;
+  std::string value_;
+};
+
+/// Reads `text` and tells `visitor` what is in it. Duplicate keys are noticed where their object ends.
+/// Throws: JsonFault, and what the visitor throws.
+/// Complexity: O(n log n) time; the memory is the longest string, and the keys of the objects that are open.
+inline void parse_strict_json(std::string_view text, JsonVisitor& visitor);
+
+/// Reads `text` into memory.
+/// Throws: JsonFault.
+[[nodiscard]] inline nlohmann::json parse_strict_json(std::string_view text);
+
+/// Where `text` stops being UTF-8; npos if it is UTF-8 throughout.
+[[nodiscard]] inline std::size_t find_invalid_utf8(std::string_view text) noexcept;
+
+/// `text` for a message: on one line, control characters escaped as in JSON, cut off where it gets long.
+[[nodiscard]] inline std::string printable(std::string_view text);
+
+/// A JSON value for a message: compact, cut off where it gets long.
+[[nodiscard]] inline std::string printable(const nlohmann::json& value);
+
+// Implementation.
+
+inline std::size_t find_invalid_utf8(std::string_view text) noexcept {
+  const auto byte = [text](std::size_t at) {
+    return at < text.size() ? static_cast<unsigned char>(text[at]) : 0U;
+  };
+  for (std::size_t at = 0; at < text.size();) {
+    const unsigned lead = byte(at);
+    // The second byte's range is narrower behind some leads: no overlong forms, no surrogates, nothing above
+    // U+10FFFF.
+    unsigned low = 0x80;
+    unsigned high = 0xBF;
+    std::size_t length = 0;
+    if (lead < 0x80) {
+      length = 1;
+    } else if (lead >= 0xC2 && lead <= 0xDF) {
+      length = 2;
+    } else if (lead >= 0xE0 && lead <= 0xEF) {
+      length = 3;
+      if (lead == 0xE0) low = 0xA0;
+      if (lead == 0xED) high = 0x9F;
+    } else if (lead >= 0xF0 && lead <= 0xF4) {
+      length = 4;
+      if (lead == 0xF0) low = 0x90;
+      if (lead == 0xF4) high = 0x8F;
+    } else {
+      return at;
+    }
+    for (std::size_t i = 1; i < length; ++i) {
+      if (byte(at + i) < low || byte(at + i) > high) return at;
+      low = 0x80;
+      high = 0xBF;
+    }
+    at += length;
+  }
+  return std::string_view::npos;
+}
+
+inline std::string printable(std::string_view text) {
+  constexpr std::size_t limit = 200;
+  std::size_t size = std::min(text.size(), limit);
+  while (size < text.size() && size > 0 && (static_cast<unsigned char>(text[size]) & 0xC0U) == 0x80) --size;
+  const std::string quoted =
+      nlohmann::json(text.substr(0, size)).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  return quoted.substr(1, quoted.size() - 2) + (size < text.size() ? "..." : "");
+}
+
+inline std::string printable(const nlohmann::json& value) {
+  const std::string text = value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  if (!value.is_string()) return printable(std::string_view(text));
+  return '"' + printable(std::string_view(value.get_ref<const std::string&>())) + '"';
+}
+
+/// The keys of the objects that are open, packed into one string: a text made of short keys must not cost
+/// many times its size.
+class OpenKeys {
+ public:
+  void begin_object() { firsts_.push_back(ends_.size()); }
+
+  void add(std::string_view key) {
+    text_.append(key);
+    ends_.push_back(text_.size());
+  }
+
+  /// Closes the innermost object. Returns a key it has twice, or nothing.
+  [[nodiscard]] std::vector<std::string> end_object() {
+    const std::size_t first = firsts_.back();
+    const std::size_t begin = first == 0 ? 0 : ends_[first - 1];
+    std::vector<std::string_view> keys;
+    keys.reserve(ends_.size() - first);
+    for (std::size_t i = first, at = begin; i < ends_.size(); at = ends_[i], ++i) {
+      keys.push_back(std::string_view(text_).substr(at, ends_[i] - at));
+    }
+    std::sort(keys.begin(), keys.end());
+    const auto twice = std::adjacent_find(keys.begin(), keys.end());
+    std::vector<std::string> duplicate;
+    if (twice != keys.end()) duplicate.emplace_back(*twice);
+    text_.resize(begin);
+    ends_.resize(first);
+    firsts_.pop_back();
+    return duplicate;
+  }
+
+ private:
+  std::string text_;
+  std::vector<std::size_t> ends_;
+  std::vector<std::size_t> firsts_;
+};
+
+/// Stands between nlohmann's parser and a visitor, and checks what the parser does not.
+class StrictJsonReader final : public nlohmann::json::json_sax_t {
+ public:
+  StrictJsonReader(std::string_view text, JsonVisitor& visitor) : text_(text), visitor_(visitor) {}
+
+  bool null() override { return scalar(nullptr); }
+  bool boolean(bool value) override { return scalar(value); }
+  bool number_integer(std::int64_t value) override { return scalar(value); }
+  bool number_unsigned(std::uint64_t value) override { return scalar(value); }
+  bool number_float(double value, const std::string&) override { return scalar(value); }
+  bool string(std::string& value) override { return scalar(std::move(value)); }
+  bool binary(nlohmann::json::binary_t&) override { return false; }
+
+  bool start_object(std::size_t) override {
+    descend();
+    keys_.begin_object();
+    visitor_.begin_object();
+    return true;
+  }
+
+  bool key(std::string& name) override {
+    keys_.add(name);
+    if (depth_ == 1) member_ = name;
+    visitor_.key(std::move(name));
+    return true;
+  }
+
+  bool end_object() override {
+    if (const auto duplicate = keys_.end_object(); !duplicate.empty()) {
+      fail("has the key \"" + printable(std::string_view(duplicate.front())) + "\" twice in one object");
+    }
+    --depth_;
+    visitor_.end();
+    return true;
+  }
+
+  bool start_array(std::size_t) override {
+    descend();
+    visitor_.begin_array();
+    return true;
+  }
+
+  bool end_array() override {
+    --depth_;
+    visitor_.end();
+    return true;
+  }
+
+  bool parse_error(std::size_t position, const std::string& token,
+                   const nlohmann::json::exception& error) override {
+    constexpr int number_overflow = 406;
+    if (error.id == number_overflow) {
+      const std::string number = printable(std::string_view(token));
+      if (depth_ == 1) throw JsonFault("overflows a double", member_, number);
+      fail("has the number " + number + ", which overflows a double,");
+    }
+    // The parser has stopped at the first character that does not fit, counting from 1.
+    const std::size_t at = std::min(position == 0 ? 0 : position - 1, text_.size());
+    for (const std::string_view literal : {"NaN", "Infinity"}) {
+      if (!text_.substr(at).starts_with(literal)) continue;
+      fail("is not JSON: " + std::string(literal) +
+               (depth_ == 1 ? " for " + printable(std::string_view(member_)) : "") +
+               " is no JSON value, though Python writes it,",
+           at);
+    }
+    const std::string_view whole = error.what();
+    const std::size_t detail = whole.find("syntax error");
+    fail("is not JSON: " + printable(detail == std::string_view::npos ? whole : whole.substr(detail)), at);
+  }
+
+  /// Throws: JsonFault with `problem` and a place in the text.
+  [[noreturn]] void fail(const std::string& problem, std::size_t at) const {
+    const std::string_view before = text_.substr(0, at);
+    const auto line = std::count(before.begin(), before.end(), '\n') + 1;
+    const std::size_t column = at - (before.rfind('\n') + 1) + 1;  // npos + 1 is 0
+    throw JsonFault(problem + " at line " + std::to_string(line) + ", column " + std::to_string(column), "",
+                    "");
+  }
+  [[noreturn]] static void fail(const std::string& problem) { throw JsonFault(problem, "", ""); }
+
+ private:
+  bool scalar(nlohmann::json&& value) {
+    visitor_.value(std::move(value));
+    return true;
+  }
+
+  void descend() {
+    if (++depth_ > max_json_depth) fail("nests deeper than " + std::to_string(max_json_depth) + " levels");
+  }
+
+  std::string_view text_;
+  JsonVisitor& visitor_;
+  OpenKeys keys_;
+  std::string member_;
+  std::size_t depth_ = 0;
+};
+
+inline void parse_strict_json(std::string_view text, JsonVisitor& visitor) {
+  StrictJsonReader reader(text, visitor);
+  if (text.starts_with("\xEF\xBB\xBF")) reader.fail("is not JSON: it begins with a byte order mark");
+  if (const std::size_t at = text.find('\0'); at != text.npos)
+    reader.fail("is not JSON: it has a NUL byte", at);
+  if (const std::size_t at = find_invalid_utf8(text); at != text.npos) reader.fail("is not UTF-8", at);
+  // sax_parse wants iterators or a pointer with a size; an empty text is a null pointer for some
+  // string_views.
+  nlohmann::json::sax_parse(text.begin(), text.end(), &reader);
+}
+
+inline nlohmann::json parse_strict_json(std::string_view text) {
+  class Ignore final : public JsonVisitor {
+   public:
+    void begin_object() override {}
+    void begin_array() override {}
+    void end() override {}
+    void key(std::string&&) override {}
+    void value(nlohmann::json&&) override {}
+  } ignore;
+  parse_strict_json(text, ignore);
+  return nlohmann::json::parse(text.begin(), text.end());
+}
+
+}  // namespace gpt2::detail

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+/// \file
+/// Everything the library throws on purpose. Each type carries what it reports as members, and says it in
+/// what() behind a stable tag:
+///
+///     [gpt2.index_error] wte: input_ids[1, 3] = 50257 is outside [0, 50257)
+///
+/// An operation that throws has changed nothing: all inputs are checked before the first write. Running out
+/// of memory stays std::bad_alloc.
+
+#include <array>
+#include <charconv>
+#include <concepts>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace gpt2 {
+
+namespace detail {
+
+/// The shortest decimal text that reads back as the same number.
+template <class Number>
+requires std::is_arithmetic_v<Number>
+[[nodiscard]] std::string to_text(Number value) {
+  if constexpr (std::is_floating_point_v<Number>) {
+    std::array<char, 64> buffer{};
+    const auto end = std::to_chars(buffer.data(), buffer.data() + buffer.size(), value).ptr;
+    return {buffer.data(), end};
+  } else if constexpr (std::is_signed_v<Number>) {
+    return std::to_string(static_cast<long long>(value));
+  } else {
+    return std::to_string(static_cast<unsigned long long>(value));
+  }
+}
+
+/// `[2, 3, 768]`, and `[]` for none.
+[[nodiscard]] inline std::string to_text(const std::vector<std::int64_t>& numbers) {
+  std::string text = "[";
+  for (const std::int64_t number : numbers) text += (text.size() > 1 ? ", " : "") + to_text(number);
+  return text + "]";
+}
+
+}  // namespace detail
+
+/// The base of every error the library throws.
+class Error : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+// The members below live behind a shared pointer because exceptions are copied while they are in flight, and
+// a copy must not throw.
+
+/// An id, position or label is out of range.
+class IndexError : public Error {
+ public:
+  /// \param table        the table that was asked: "wte", "wpe", or "embedding" for a table on its own
+  /// \param name         the argument that holds the value, e.g. "input_ids"
+  /// \param coordinates  where in the argument; empty if the value is not one of its elements
+  /// \param value        the value found
+  /// \param bound        the end of the legal range [0, bound)
+  /// \param remark       more about the range, appended to the message
+  template <std::integral I>
+  IndexError(std::string_view table, std::string_view name, std::vector<std::int64_t> coordinates, I value,
+             std::int64_t bound, std::string_view remark = "")
+      : Error(message(table, name, coordinates, detail::to_text(value), bound, remark)),
+        details_(std::make_shared<const Details>(Details{std::string(table), std::string(name),
+                                                         std::move(coordinates), saturated(value), bound})) {}
+
+  /// The table that was asked: "wte", "wpe", or "embedding" for a table on its own.
+  [[nodiscard]] const std::string& table() const noexcept { return details_->table; }
+  /// The argument that holds the value, e.g. "input_ids".
+  [[nodiscard]] const std::string& name() const noexcept { return details_->name; }
+  /// Where in the argument: `[i]` for rank 1, `[batch, i]` for rank 2, empty if not one of its elements.
+  [[nodiscard]] const std::vector<std::int64_t>& coordinates() const noexcept {
+    return details_->coordinates;
+  }
+  /// The value found. An unsigned value above 2^63 - 1 is 2^63 - 1 here; what() always has it exactly.
+  [[nodiscard]] std::int64_t value() const noexcept { return details_->value; }
+  /// The end of the legal range [0, bound).
+  [[nodiscard]] std::int64_t bound() const noexcept { return details_->bound; }
+
+ private:
+  struct Details {
+    std::string table;
+    std::string name;
+    std::vector<std::int64_t> coordinates;
+    std::int64_t value;
+    std::int64_t bound;
+  };
+
+  template <std::integral I>
+  static constexpr std::int64_t saturated(I value) noexcept {
+    constexpr std::int64_t largest = std::numeric_limits<std::int64_t>::max();
+    if constexpr (std::is_unsigned_v<I> && sizeof(I) == sizeof(largest)) {
+      if (value > static_cast<std::uint64_t>(largest)) return largest;
+    }
+    return static_cast<std::int64_t>(value);
+  }
+
+  static std::string message(std::string_view table, std::string_view name,
+                             const std::vector<std::int64_t>& coordinates, const std::string& value,
+                             std::int64_t bound, std::string_view remark) {
+    std::string text = "[gpt2.index_error] ";
+    if (!table.empty()) text.append(table).append(": ");
+    text.append(name);
+    if (!coordinates.empty()) text += detail::to_text(coordinates);
+    return text.append(" = " + value + " is outside [0, " + detail::to_text(bound) + ")").append(remark);
+  }
+
+  std::shared_ptr<const Details> const details_;
+};
+
+/// Shapes do not fit each other.
+class ShapeError : public Error {
+ public:
+  /// \param name      the argument whose shape is wrong, with its table if there is one: "wte: out"
+  /// \param expected  the shape or shapes that fit, as text: "[4, 8]", "[4] or [1, 4]"
+  /// \param found     the shape found, as text
+  ShapeError(std::string_view name, std::string_view expected, std::string_view found)
+      : Error("[gpt2.shape_error] " + std::string(name) + " is " + std::string(found) + ", expected " +
+              std::string(expected)),
+        details_(std::make_shared<const Details>(
+            Details{std::string(name), std::string(expected), std::string(found)})) {}
+
+  /// The argument whose shape is wrong, with its table if there is one: "wte: out".
+  [[nodiscard]] const std::string& name() const noexcept { return details_->name; }
+  /// The shape or shapes that fit: "[4, 8]", "[4] or [1, 4]".
+  [[nodiscard]] const std::string& expected() const noexcept { return details_->expected; }
+  /// The shape found.
+  [[nodiscard]] const std::string& found() const noexcept { return details_->found; }
+
+ private:
+  struct Details {
+    std::string name;
+    std::string expected;
+    std::string found;
+  };
+  std::shared_ptr<const Details> const details_;
+};
+
+/// An option is outside its range.
+class ArgumentError : public Error {
+ public:
+  /// \param name         the option, e.g. "padding_idx"
+  /// \param value        the value found
+  /// \param requirement  what is wrong with it, as the end of the sentence "name = value …"
+  template <class Number>
+  requires std::is_arithmetic_v<Number> ArgumentError(std::string_view name, Number value,
+                                                      std::string_view requirement)
+      : Error("[gpt2.argument_error] " + std::string(name) + " = " + detail::to_text(value) + " " +
+              std::string(requirement)),
+        details_(std::make_shared<const Details>(Details{std::string(name), static_cast<double>(value)})) {}
+
+  /// The option, e.g. "padding_idx".
+  [[nodiscard]] const std::string& name() const noexcept { return details_->name; }
+  /// The value found, to a double's precision; what() has it exactly.
+  [[nodiscard]] double value() const noexcept { return details_->value; }
+
+ private:
+  struct Details {
+    std::string name;
+    double value;
+  };
+  std::shared_ptr<const Details> const details_;
+};
+
+/// A GPT2Config, or the JSON it is read from, is wrong.
+class ConfigError : public Error {
+ public:
+  /// \param field    the field, by its Hugging Face name; empty if the text is not JSON
+  /// \param value    the value found, as JSON
+  /// \param problem  what is wrong with it, as the end of the sentence "field = value …"
+  ConfigError(std::string_view field, std::string_view value, std::string_view problem)
+      : Error("[gpt2.config_error] " + std::string(field) + (field.empty() ? "" : " = ") +
+              std::string(value) + (value.empty() && field.empty() ? "" : " ") + std::string(problem)),
+        details_(std::make_shared<const Details>(Details{std::string(field), std::string(value)})) {}
+
+  /// The field, by its Hugging Face name; empty if the text is not JSON.
+  [[nodiscard]] const std::string& field() const noexcept { return details_->field; }
+  /// The value found, as JSON.
+  [[nodiscard]] const std::string& value() const noexcept { return details_->value; }
+
+ private:
+  struct Details {
+    std::string field;
+    std::string value;
+  };
+  std::shared_ptr<const Details> const details_;
+};
+
+/// A file of a checkpoint cannot be used: missing, damaged, or not what its config says.
+class CheckpointError : public Error {
+ public:
+  /// \param path     the file
+  /// \param tensor   the tensor, or the config's field; empty if the fault is the file's
+  /// \param kind     what is wrong, as one word: see kind()
+  /// \param problem  what is wrong, as a sentence
+  CheckpointError(std::string_view path, std::string_view tensor, std::string_view kind,
+                  std::string_view problem)
+      : Error("[gpt2.checkpoint_error] " + std::string(path) + ": " + std::string(tensor) +
+              (tensor.empty() ? "" : ": ") + std::string(problem) + " [" + std::string(kind) + "]"),
+        details_(std::make_shared<const Details>(
+            Details{std::string(path), std::string(tensor), std::string(kind)})) {}
+
+  /// The file.
+  [[nodiscard]] const std::string& path() const noexcept { return details_->path; }
+  /// The tensor, or the config's field; empty if the fault is the file's.
+  [[nodiscard]] const std::string& tensor() const noexcept { return details_->tensor; }
+  /// What is wrong, as one word. Where the reference implementation of safetensors (the Rust crate) has a
+  /// name for it, that name: HeaderTooSmall, HeaderTooLarge, InvalidHeaderLength, InvalidHeader,
+  /// InvalidHeaderDeserialization, InvalidOffset, MetadataIncompleteBuffer, ValidationOverflow,
+  /// MisalignedSlice, TensorInvalidInfo, TensorNotFound, InvalidTensorView, IoError.
+  /// The library's own: ConfigInvalid, IndexInvalid, AmbiguousTensor, UnexpectedDType, UnexpectedShape.
+  [[nodiscard]] const std::string& kind() const noexcept { return details_->kind; }
+
+ private:
+  struct Details {
+    std::string path;
+    std::string tensor;
+    std::string kind;
+  };
+  std::shared_ptr<const Details> const details_;
+};
+
+}  // namespace gpt2

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+/// \file
+/// Everything. Headers of their own (embedding.hpp, embeddings.hpp, …) compile faster; only this one,
+/// config_json.hpp, safetensors.hpp and pretrained.hpp parse JSON.
+
+#include "gpt2/config.hpp"
+#include "gpt2/config_json.hpp"
+#include "gpt2/embedding.hpp"
+#include "gpt2/embeddings.hpp"
+#include "gpt2/error.hpp"
+#include "gpt2/initialization.hpp"
+#include "gpt2/position_embeddings.hpp"
+#include "gpt2/position_ids.hpp"
+#include "gpt2/pretrained.hpp"
+#include "gpt2/safetensors.hpp"
+#include "gpt2/types.hpp"
+#include "gpt2/version.hpp"

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+/// \file
+/// GPT2PositionEmbeddings<T>: GPT-2's learned position table, wpe.
+
+#include <cstdint>
+#include <initializer_list>
+#include <utility>
+
+#include "gpt2/config.hpp"
+#include "gpt2/detail/lookup.hpp"
+#include "gpt2/embedding.hpp"
+#include "gpt2/initialization.hpp"
+#include "gpt2/types.hpp"
+
+namespace gpt2 {
+
+namespace detail {
+
+inline constexpr IdArgument position_ids_argument{"wpe", "position_ids", "n_positions"};
+
+/// A fresh wpe: a function of the seed, n_positions, n_embd and initializer_range alone.
+template <Scalar T>
+[[nodiscard]] Embedding<T> fresh_wpe(const GPT2Config& config, std::uint64_t seed) {
+  config.validate();
+  return Embedding<T>(
+      fresh_table<T>(config.n_positions, config.n_embd, config.initializer_range, seed, wpe_stream));
+}
+
+}  // namespace detail
+
+/// GPT-2's position embeddings: a learned vector for each of the n_positions places a token can be at.
+///
+/// Without them attention could not tell "dog bites man" from "man bites dog". They are looked up like
+/// tokens, by position ids (see position_ids.hpp), and added to the token embeddings; GPT2Embeddings does
+/// both.
+///
+/// Source: wpe of transformers.GPT2Model.
+template <Scalar T>
+class GPT2PositionEmbeddings {
+ public:
+  /// A fresh table, N(0, initializer_range²). GPT2Embeddings draws the same wpe from the same config and
+  /// seed. Throws: ConfigError if config is not valid.
+  explicit GPT2PositionEmbeddings(const GPT2Config& config, std::uint64_t seed = default_seed)
+      : wpe(detail::fresh_wpe<T>(config, seed)) {}
+
+  /// A table that is there already.
+  explicit GPT2PositionEmbeddings(Embedding<T> position_table) : wpe(std::move(position_table)) {}
+
+  /// The rows of the positions, bit for bit.
+  /// Shape: position_ids `[seq_length]` gives a Matrix `[seq_length, n_embd]`; `[batch, seq_length]` a
+  /// Tensor3
+  /// `[batch, seq_length, n_embd]`.
+  /// Throws: IndexError if a position is outside [0, n_positions).
+  template <Ids X, Device D = Eigen::DefaultDevice>
+  [[nodiscard]] Hidden<T, ids_rank<X>> operator()(const X& position_ids, const D& device = {}) const {
+    return detail::lookup(detail::rows_of(wpe.weight()), position_ids, device, detail::position_ids_argument);
+  }
+  template <Id I, Device D = Eigen::DefaultDevice>
+  [[nodiscard]] Matrix<T> operator()(std::initializer_list<I> position_ids, const D& device = {}) const {
+    return (*this)(detail::as_span(position_ids), device);
+  }
+
+  /// Writes the rows of the positions to `out`, converted to its scalar if that is wider. Allocates nothing.
+  /// Shape: position_ids `[seq_length]`, out `[seq_length, n_embd]`; or position_ids `[batch, seq_length]`,
+  /// out
+  /// `[batch, seq_length, n_embd]` or a matrix `[batch * seq_length, n_embd]`.
+  /// Throws: IndexError if a position is outside [0, n_positions); ShapeError if out does not fit. Then out
+  /// is as it was.
+  template <Ids X, HiddenOutput<T, ids_rank<X>> Out, Device D = Eigen::DefaultDevice>
+  void forward_into(const X& position_ids, Out&& out, const D& device = {}) const {
+    detail::lookup_into(detail::rows_of(wpe.weight()), position_ids, out, device,
+                        detail::position_ids_argument);
+  }
+
+  /// The table, `[n_positions, n_embd]`, under its name in checkpoints.
+  Embedding<T> wpe;
+};
+
+}  // namespace gpt2
