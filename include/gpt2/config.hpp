@@ -21,32 +21,33 @@ namespace gpt2 {
 ///
 /// Source: transformers.GPT2Config (5.23), field by field.
 struct GPT2Config {
-  Eigen::Index vocab_size = 50257;                   ///< rows of wte
-  Eigen::Index n_positions = 1024;                   ///< rows of wpe, the longest sequence
-  Eigen::Index n_embd = 768;                         ///< columns of wte and wpe
-  Eigen::Index n_layer = 12;                         ///< transformer blocks
-  Eigen::Index n_head = 12;                          ///< attention heads of a block
-  std::optional<Eigen::Index> n_inner;               ///< width of the feed-forward layers; empty: 4 * n_embd
-  std::string activation_function = "gelu_new";      ///< of the feed-forward layers
-  double resid_pdrop = 0.1;                          ///< dropout probability of the residual branches
-  double embd_pdrop = 0.1;                           ///< dropout probability behind the embeddings
-  double attn_pdrop = 0.1;                           ///< dropout probability of the attention weights
-  double layer_norm_epsilon = 1e-5;                  ///< added to the variance
-  double initializer_range = 0.02;                   ///< standard deviation of fresh weights
-  std::string summary_type = "cls_index";            ///< which hidden state the double-heads model summarises
-  bool summary_use_proj = true;                      ///< whether the summary is projected
-  std::optional<std::string> summary_activation;     ///< behind the projection; empty: none
-  bool summary_proj_to_labels = true;                ///< whether the projection has num_labels outputs
-  double summary_first_dropout = 0.1;                ///< dropout probability before the projection
-  bool scale_attn_weights = true;                    ///< divide attention scores by sqrt(head size)
-  bool use_cache = true;                             ///< return keys and values for decoding
-  std::optional<Eigen::Index> bos_token_id = 50256;  ///< begins a text
-  std::optional<Eigen::Index> eos_token_id = 50256;  ///< ends a text
-  std::optional<Eigen::Index> pad_token_id;          ///< fills up a batch; GPT-2 has none
-  bool scale_attn_by_inverse_layer_idx = false;      ///< divide attention scores by layer + 1, too
-  bool reorder_and_upcast_attn = false;              ///< scale keys first and score in float32
-  bool add_cross_attention = false;                  ///< blocks attend to an encoder, too
-  bool tie_word_embeddings = true;                   ///< the output head is wte transposed
+  Eigen::Index vocab_size = 50257;  ///< rows of wte
+  Eigen::Index n_positions = 1024;  ///< rows of wpe, the longest sequence
+  Eigen::Index n_embd = 768;        ///< columns of wte and wpe
+  Eigen::Index n_layer = 12;        ///< transformer blocks
+  Eigen::Index n_head = 12;         ///< attention heads of a block
+  std::optional<Eigen::Index> n_inner =
+      std::nullopt;                              ///< width of the feed-forward layers; empty: 4 * n_embd
+  std::string activation_function = "gelu_new";  ///< of the feed-forward layers
+  double resid_pdrop = 0.1;                      ///< dropout probability of the residual branches
+  double embd_pdrop = 0.1;                       ///< dropout probability behind the embeddings
+  double attn_pdrop = 0.1;                       ///< dropout probability of the attention weights
+  double layer_norm_epsilon = 1e-5;              ///< added to the variance
+  double initializer_range = 0.02;               ///< standard deviation of fresh weights
+  std::string summary_type = "cls_index";        ///< which hidden state the double-heads model summarises
+  bool summary_use_proj = true;                  ///< whether the summary is projected
+  std::optional<std::string> summary_activation = std::nullopt;  ///< behind the projection; empty: none
+  bool summary_proj_to_labels = true;                       ///< whether the projection has num_labels outputs
+  double summary_first_dropout = 0.1;                       ///< dropout probability before the projection
+  bool scale_attn_weights = true;                           ///< divide attention scores by sqrt(head size)
+  bool use_cache = true;                                    ///< return keys and values for decoding
+  std::optional<Eigen::Index> bos_token_id = 50256;         ///< begins a text
+  std::optional<Eigen::Index> eos_token_id = 50256;         ///< ends a text
+  std::optional<Eigen::Index> pad_token_id = std::nullopt;  ///< fills up a batch; GPT-2 has none
+  bool scale_attn_by_inverse_layer_idx = false;             ///< divide attention scores by layer + 1, too
+  bool reorder_and_upcast_attn = false;                     ///< scale keys first and score in float32
+  bool add_cross_attention = false;                         ///< blocks attend to an encoder, too
+  bool tie_word_embeddings = true;                          ///< the output head is wte transposed
 
   /// Checks every field's range. Whether n_head divides n_embd is left to whoever builds attention.
   /// Throws: ConfigError naming the first field that is wrong.

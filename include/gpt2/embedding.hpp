@@ -93,9 +93,10 @@ class Embedding {
   }
 
   /// The rows of the ids, bit for bit.
-  /// Shape: ids `[n]` gives a Matrix `[n, embedding_dim]`; `[batch, n]` a Tensor3 `[batch, n,
-  /// embedding_dim]`. Throws: IndexError if an id is outside [0, num_embeddings). Source:
-  /// torch.nn.Embedding.forward.
+  /// Shape: ids `[n]` gives a Matrix `[n, embedding_dim]`; `[batch, n]` gives a Tensor3
+  /// `[batch, n, embedding_dim]`.
+  /// Throws: IndexError if an id is outside [0, num_embeddings).
+  /// Source: torch.nn.Embedding.forward.
   template <Ids X, Device D = Eigen::DefaultDevice>
   [[nodiscard]] Hidden<T, ids_rank<X>> operator()(const X& ids, const D& device = {}) const {
     return detail::lookup(detail::rows_of(weight()), ids, device, ids_argument);

@@ -21,6 +21,14 @@ namespace gpt2 {
 /// The seed of everything random that is given none.
 inline constexpr std::uint64_t default_seed = 0;
 
+namespace detail {
+
+/// A matrix of any kind that can be written to.
+template <class M>
+concept WritableDense = Dense<M> && !std::is_const_v<std::remove_reference_t<M>>;
+
+}  // namespace detail
+
 /// Fills a matrix with N(0, stddev²), rounded once to its scalar: the same numbers on every platform with
 /// IEEE arithmetic, with every compiler and optimisation level (short of -ffast-math).
 ///
@@ -30,11 +38,8 @@ inline constexpr std::uint64_t default_seed = 0;
 /// Throws: ArgumentError if stddev is negative or not finite.
 /// Complexity: O(size).
 /// Source: torch.nn.init.normal_ (the name); Wichura, Algorithm AS 241, Applied Statistics 37 (1988).
-template <class M>
-requires detail::Dense<M> &&
-    (!std::is_const_v<std::remove_reference_t<M>>)void normal_(M&& matrix, double stddev,
-                                                               std::uint64_t seed = default_seed,
-                                                               std::uint64_t stream = 0);
+template <detail::WritableDense M>
+void normal_(M&& matrix, double stddev, std::uint64_t seed = default_seed, std::uint64_t stream = 0);
 
 /// The fixed position table of the original Transformer: sin(position / 10000^(column / n_embd)) in the even
 /// columns and the cosine of the same angle in the odd column behind each; wavelengths from 2π to 10000 · 2π.
@@ -109,10 +114,8 @@ inline void check_size(std::string_view name, Index size) {
 
 }  // namespace detail
 
-template <class M>
-requires detail::Dense<M> &&
-    (!std::is_const_v<std::remove_reference_t<M>>)void normal_(M&& matrix, double stddev, std::uint64_t seed,
-                                                               std::uint64_t stream) {
+template <detail::WritableDense M>
+void normal_(M&& matrix, double stddev, std::uint64_t seed, std::uint64_t stream) {
   using T = typename detail::DenseOf<M>::Scalar;
   if (!(stddev >= 0) || !std::isfinite(stddev)) {
     throw ArgumentError("stddev", stddev, "is not a finite number of at least 0");

@@ -40,8 +40,8 @@ template <Scalar T>
 template <Scalar T>
 class GPT2PositionEmbeddings {
  public:
-  /// A fresh table, N(0, initializer_range²). GPT2Embeddings draws the same wpe from the same config and
-  /// seed. Throws: ConfigError if config is not valid.
+  /// A fresh table, N(0, initializer_range²): the wpe GPT2Embeddings has for the same config and seed.
+  /// Throws: ConfigError if config is not valid.
   explicit GPT2PositionEmbeddings(const GPT2Config& config, std::uint64_t seed = default_seed)
       : wpe(detail::fresh_wpe<T>(config, seed)) {}
 
@@ -49,9 +49,8 @@ class GPT2PositionEmbeddings {
   explicit GPT2PositionEmbeddings(Embedding<T> position_table) : wpe(std::move(position_table)) {}
 
   /// The rows of the positions, bit for bit.
-  /// Shape: position_ids `[seq_length]` gives a Matrix `[seq_length, n_embd]`; `[batch, seq_length]` a
-  /// Tensor3
-  /// `[batch, seq_length, n_embd]`.
+  /// Shape: position_ids `[seq_length]` gives a Matrix `[seq_length, n_embd]`; `[batch, seq_length]` gives a
+  /// Tensor3 `[batch, seq_length, n_embd]`.
   /// Throws: IndexError if a position is outside [0, n_positions).
   template <Ids X, Device D = Eigen::DefaultDevice>
   [[nodiscard]] Hidden<T, ids_rank<X>> operator()(const X& position_ids, const D& device = {}) const {
@@ -64,8 +63,7 @@ class GPT2PositionEmbeddings {
 
   /// Writes the rows of the positions to `out`, converted to its scalar if that is wider. Allocates nothing.
   /// Shape: position_ids `[seq_length]`, out `[seq_length, n_embd]`; or position_ids `[batch, seq_length]`,
-  /// out
-  /// `[batch, seq_length, n_embd]` or a matrix `[batch * seq_length, n_embd]`.
+  /// out `[batch, seq_length, n_embd]` or a matrix `[batch * seq_length, n_embd]`.
   /// Throws: IndexError if a position is outside [0, n_positions); ShapeError if out does not fit. Then out
   /// is as it was.
   template <Ids X, HiddenOutput<T, ids_rank<X>> Out, Device D = Eigen::DefaultDevice>

@@ -36,6 +36,11 @@ concept Countable = Id<I> || std::floating_point<I>;
 
 namespace detail {
 
+/// Ids of rank 1.
+template <class X>
+concept IdSequence = Ids<X> && ids_rank<X>
+== 1;
+
 /// Ids or bools.
 template <class X>
 concept MaskArgument = Ids<X> || std::same_as < std::remove_cv_t<id_scalar_t<X>>,
@@ -81,18 +86,17 @@ template <Id I>
 /// places where it is 0 get masked_position, which is not looked at later but must be a row of wpe.
 /// Left, right and inner padding.
 /// Shape: as attention_mask: `[batch, seq_length]`, or `[seq_length]` for one sequence.
-/// Throws: ArgumentError if a mask value is neither 0 nor 1 (or false nor true) or masked_position is
-/// negative. Source: transformers' generate: cumsum(attention_mask) - 1, masked places filled with 0 (5.x) or
-/// 1 (4.x).
+/// Throws: ArgumentError if a mask value is neither 0 nor 1 or masked_position is negative.
+/// Source: transformers' generate: cumsum(attention_mask) - 1, masked places filled with 0 (5.x) or 1 (4.x).
 template <detail::MaskArgument Mask>
 [[nodiscard]] auto position_ids_from_attention_mask(const Mask& attention_mask,
                                                     std::int64_t masked_position = 0);
 
 /// The positions of several documents packed into one row: 0 … lengths[0]-1, 0 … lengths[1]-1, …
 /// Shape: `[sum(lengths)]`.
-/// Throws: ArgumentError if a length is negative or their sum overflows; ShapeError if lengths is a matrix.
-template <Ids X>
-requires(ids_rank<X> == 1) [[nodiscard]] IdVector<std::int64_t> packed_position_ids(const X& lengths);
+/// Throws: ArgumentError if a length is negative or their sum overflows.
+template <detail::IdSequence X>
+[[nodiscard]] IdVector<std::int64_t> packed_position_ids(const X& lengths);
 template <Id I>
 [[nodiscard]] IdVector<std::int64_t> packed_position_ids(std::initializer_list<I> lengths);
 
@@ -252,8 +256,8 @@ auto position_ids_from_attention_mask(const Mask& attention_mask, std::int64_t m
   return positions;
 }
 
-template <Ids X>
-requires(ids_rank<X> == 1) IdVector<std::int64_t> packed_position_ids(const X& lengths) {
+template <detail::IdSequence X>
+IdVector<std::int64_t> packed_position_ids(const X& lengths) {
   const auto& evaluated = detail::evaluated(lengths);
   const auto documents = detail::id_view(evaluated);
   std::uint64_t total = 0;

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+/// \file
+/// What the unit tests share: asking for an error by type, comparing bits, a plain statement of each
+/// operation.
+
+#include <cstring>
+#include <exception>
+#include <functional>
+#include <string>
+#include <type_traits>
+#include <typeinfo>
+#include <utility>
+
+#include "catch.hpp"
+#include "gpt2/types.hpp"
+
+namespace test {
+
+/// The error that an action throws; fails the test if it throws none or one of another type.
+template <class E, class Action>
+E error_of(Action&& action) {
+  try {
+    std::forward<Action>(action)();
+  } catch (const E& error) {
+    REQUIRE(typeid(error) == typeid(E));
+    return error;
+  } catch (const std::exception& error) {
+    FAIL("another error was thrown: " << error.what());
+  }
+  FAIL("no error was thrown");
+  throw std::exception();  // not reached: FAIL throws
+}
+
+inline bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+/// Whether two matrices have the same shape and the same bits, NaNs and signed zeros included.
+template <class A, class B>
+bool same_bits(const Eigen::DenseBase<A>& a, const Eigen::DenseBase<B>& b) {
+  using T = typename A::Scalar;
+  static_assert(std::is_same_v<T, typename B::Scalar>);
+  if (a.rows() != b.rows() || a.cols() != b.cols()) return false;
+  for (gpt2::Index i = 0; i < a.rows(); ++i) {
+    for (gpt2::Index j = 0; j < a.cols(); ++j) {
+      const T x = a.derived().coeff(i, j);
+      const T y = b.derived().coeff(i, j);
+      if (std::memcmp(&x, &y, sizeof(T)) != 0) return false;
+    }
+  }
+  return true;
+}
+
+template <class T, class B>
+bool same_bits(const gpt2::Tensor3<T>& a, const Eigen::DenseBase<B>& b) {
+  return same_bits(gpt2::as_matrix(a), b);
+}
+
+template <class T>
+bool same_bits(const gpt2::Tensor3<T>& a, const gpt2::Tensor3<T>& b) {
+  return a.dimensions() == b.dimensions() && same_bits(gpt2::as_matrix(a), gpt2::as_matrix(b));
+}
+
+/// A device that cuts its work into uneven parts, in reverse order, on the calling thread.
+struct SlicingDevice {
+  gpt2::Index slice = 7;
+  [[nodiscard]] int numThreads() const { return 4; }
+  void parallelFor(gpt2::Index n, const Eigen::TensorOpCost& /*cost*/,
+                   std::function<void(gpt2::Index, gpt2::Index)> body) const {
+    for (gpt2::Index last = n; last > 0; last -= slice) body(last > slice ? last - slice : 0, last);
+  }
+};
+
+}  // namespace test
