@@ -219,7 +219,8 @@ class CheckpointError : public Error {
   /// What is wrong, as one word. Where the reference implementation of safetensors (the Rust crate) has a
   /// name for it, that name: HeaderTooSmall, HeaderTooLarge, InvalidHeaderLength, InvalidHeader,
   /// InvalidHeaderDeserialization, InvalidOffset, MetadataIncompleteBuffer, ValidationOverflow,
-  /// MisalignedSlice, TensorInvalidInfo, TensorNotFound, InvalidTensorView, IoError.
+  /// MisalignedSlice, TensorInvalidInfo, TensorNotFound, InvalidTensorView, InvalidTensorName,
+  /// InvalidMetadata, IoError.
   /// The library's own: ConfigInvalid, IndexInvalid, AmbiguousTensor, UnexpectedDType, UnexpectedShape.
   [[nodiscard]] const std::string& kind() const noexcept { return details_->kind; }
 

@@ -240,8 +240,9 @@ auto position_ids_from_attention_mask(const Mask& attention_mask, std::int64_t m
   for (Index sequence = 0; sequence < mask.batch; ++sequence) {
     for (Index place = 0; place < mask.seq_length; ++place) {
       if (static_cast<std::uint64_t>(mask(sequence, place)) > 1) {
-        throw ArgumentError("attention_mask" + detail::to_text(mask.coordinates(sequence, place)),
-                            mask(sequence, place), "is neither 0 nor 1");
+        throw ArgumentError(
+            "attention_mask", mask(sequence, place),
+            "at " + detail::to_text(mask.coordinates(sequence, place)) + " is neither 0 nor 1");
       }
     }
   }
@@ -260,18 +261,15 @@ template <detail::IdSequence X>
 IdVector<std::int64_t> packed_position_ids(const X& lengths) {
   const auto& evaluated = detail::evaluated(lengths);
   const auto documents = detail::id_view(evaluated);
+  constexpr auto limit = static_cast<std::uint64_t>(std::numeric_limits<Index>::max()) / sizeof(std::int64_t);
   std::uint64_t total = 0;
   for (Index i = 0; i < documents.seq_length; ++i) {
     const auto length = documents(0, i);
-    const std::string name = "lengths" + detail::to_text(documents.coordinates(0, i));
-    if (std::is_signed_v<decltype(length)> && static_cast<std::int64_t>(length) < 0) {
-      throw ArgumentError(name, length, "is negative");
-    }
-    constexpr auto limit =
-        static_cast<std::uint64_t>(std::numeric_limits<Index>::max()) / sizeof(std::int64_t);
-    if (static_cast<std::uint64_t>(length) > limit - total) {
-      throw ArgumentError(name, length, "makes the row longer than memory can be");
-    }
+    const auto fail = [&](const std::string& problem) {
+      throw ArgumentError("lengths", length, "at " + detail::to_text(documents.coordinates(0, i)) + problem);
+    };
+    if (std::is_signed_v<decltype(length)> && static_cast<std::int64_t>(length) < 0) fail(" is negative");
+    if (static_cast<std::uint64_t>(length) > limit - total) fail(" makes the row longer than memory can be");
     total += static_cast<std::uint64_t>(length);
   }
   IdVector<std::int64_t> positions(static_cast<Index>(total));

@@ -164,7 +164,8 @@ TEST_CASE("mask values other than 0 and 1 are refused", "[position_ids]") {
   for (const int value : {2, -1, 256, std::numeric_limits<int>::min()}) {
     mask(1, 2) = value;
     const auto error = test::error_of<ArgumentError>([&] { (void)position_ids_from_attention_mask(mask); });
-    CHECK(error.name() == "attention_mask[1, 2]");
+    CHECK(error.name() == "attention_mask");
+    CHECK(test::contains(error.what(), "at [1, 2]"));
     CHECK(error.value() == value);
   }
   CHECK(test::error_of<ArgumentError>([&] {
@@ -178,14 +179,15 @@ TEST_CASE("packed documents each start at 0", "[position_ids]") {
   CHECK(values(packed_position_ids(std::vector<std::uint8_t>{1, 2})) == std::vector<std::int64_t>{0, 0, 1});
   CHECK(packed_position_ids(std::vector<int>{}).size() == 0);
   const auto error = test::error_of<ArgumentError>([] { (void)packed_position_ids({1, -2}); });
-  CHECK(error.name() == "lengths[1]");
+  CHECK(error.name() == "lengths");
+  CHECK(test::contains(error.what(), "at [1]"));
   CHECK(error.value() == -2);
   CHECK(test::error_of<ArgumentError>([] {
           (void)packed_position_ids({highest, highest});
-        }).name() == "lengths[0]");
+        }).name() == "lengths");
   CHECK(test::error_of<ArgumentError>([] {
           (void)packed_position_ids({std::int64_t{1}, highest / 8});
-        }).name() == "lengths[1]");
+        }).name() == "lengths");
 }
 
 TEST_CASE("positions restart behind an EOS, which belongs to the document it ends", "[position_ids]") {

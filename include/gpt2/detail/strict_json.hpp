@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -18,8 +19,8 @@
 
 namespace gpt2::detail {
 
-/// How deep arrays and objects may nest.
-inline constexpr std::size_t max_json_depth = 128;
+/// How deep arrays and objects may nest; as deep as the reference implementation of safetensors allows.
+inline constexpr std::size_t max_json_depth = 127;
 
 /// What a text says, piece by piece, in the order of the text. Each scalar comes as a json of its own:
 /// integers without a sign as unsigned, integers with a minus as signed, every number with a fraction or an
@@ -66,7 +67,7 @@ inline void parse_strict_json(std::string_view text, JsonVisitor& visitor);
 [[nodiscard]] inline std::string printable(std::string_view text);
 
 /// A JSON value for a message: compact, cut off where it gets long.
-[[nodiscard]] inline std::string printable(const nlohmann::json& value);
+[[nodiscard]] inline std::string printable_json(const nlohmann::json& value);
 
 // Implementation.
 
@@ -115,10 +116,9 @@ inline std::string printable(std::string_view text) {
   return quoted.substr(1, quoted.size() - 2) + (size < text.size() ? "..." : "");
 }
 
-inline std::string printable(const nlohmann::json& value) {
-  const std::string text = value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-  if (!value.is_string()) return printable(std::string_view(text));
-  return '"' + printable(std::string_view(value.get_ref<const std::string&>())) + '"';
+inline std::string printable_json(const nlohmann::json& value) {
+  if (value.is_string()) return '"' + printable(value.get_ref<const std::string&>()) + '"';
+  return printable(value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
 }
 
 /// The keys of the objects that are open, packed into one string: a text made of short keys must not cost
@@ -133,7 +133,7 @@ class OpenKeys {
   }
 
   /// Closes the innermost object. Returns a key it has twice, or nothing.
-  [[nodiscard]] std::vector<std::string> end_object() {
+  [[nodiscard]] std::optional<std::string> end_object() {
     const std::size_t first = firsts_.back();
     const std::size_t begin = first == 0 ? 0 : ends_[first - 1];
     std::vector<std::string_view> keys;
@@ -143,8 +143,8 @@ class OpenKeys {
     }
     std::sort(keys.begin(), keys.end());
     const auto twice = std::adjacent_find(keys.begin(), keys.end());
-    std::vector<std::string> duplicate;
-    if (twice != keys.end()) duplicate.emplace_back(*twice);
+    std::optional<std::string> duplicate;
+    if (twice != keys.end()) duplicate.emplace(*twice);
     text_.resize(begin);
     ends_.resize(first);
     firsts_.pop_back();
@@ -185,8 +185,8 @@ class StrictJsonReader final : public nlohmann::json::json_sax_t {
   }
 
   bool end_object() override {
-    if (const auto duplicate = keys_.end_object(); !duplicate.empty()) {
-      fail("has the key \"" + printable(std::string_view(duplicate.front())) + "\" twice in one object");
+    if (const std::optional<std::string> duplicate = keys_.end_object()) {
+      fail("has the key \"" + printable(*duplicate) + "\" twice in one object");
     }
     --depth_;
     visitor_.end();
@@ -209,22 +209,25 @@ class StrictJsonReader final : public nlohmann::json::json_sax_t {
                    const nlohmann::json::exception& error) override {
     constexpr int number_overflow = 406;
     if (error.id == number_overflow) {
-      const std::string number = printable(std::string_view(token));
+      const std::string number = printable(token);
       if (depth_ == 1) throw JsonFault("overflows a double", member_, number);
-      fail("has the number " + number + ", which overflows a double,");
+      fail("has the number " + number + ", which overflows a double");
     }
     // The parser has stopped at the first character that does not fit, counting from 1.
     const std::size_t at = std::min(position == 0 ? 0 : position - 1, text_.size());
     for (const std::string_view literal : {"NaN", "Infinity"}) {
       if (!text_.substr(at).starts_with(literal)) continue;
-      fail("is not JSON: " + std::string(literal) +
-               (depth_ == 1 ? " for " + printable(std::string_view(member_)) : "") +
+      fail("is not JSON: " + std::string(literal) + (depth_ == 1 ? " for " + printable(member_) : "") +
                " is no JSON value, though Python writes it,",
            at);
     }
-    const std::string_view whole = error.what();
-    const std::size_t detail = whole.find("syntax error");
-    fail("is not JSON: " + printable(detail == std::string_view::npos ? whole : whole.substr(detail)), at);
+    // Of the parser's message, what is wrong; it also has a place, and the token, which may be very long.
+    std::string_view detail = error.what();
+    if (const std::size_t begin = detail.find("syntax error"); begin != detail.npos) {
+      detail.remove_prefix(begin);
+    }
+    detail = detail.substr(0, detail.find("; last read"));
+    fail("is not JSON: " + printable(detail), at);
   }
 
   /// Throws: JsonFault with `problem` and a place in the text.
@@ -257,8 +260,9 @@ class StrictJsonReader final : public nlohmann::json::json_sax_t {
 inline void parse_strict_json(std::string_view text, JsonVisitor& visitor) {
   StrictJsonReader reader(text, visitor);
   if (text.starts_with("\xEF\xBB\xBF")) reader.fail("is not JSON: it begins with a byte order mark");
-  if (const std::size_t at = text.find('\0'); at != text.npos)
+  if (const std::size_t at = text.find('\0'); at != text.npos) {
     reader.fail("is not JSON: it has a NUL byte", at);
+  }
   if (const std::size_t at = find_invalid_utf8(text); at != text.npos) reader.fail("is not UTF-8", at);
   // sax_parse wants iterators or a pointer with a size; an empty text is a null pointer for some
   // string_views.

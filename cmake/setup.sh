@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: MIT
+# shellcheck shell=sh
+#
+# What tests/run.sh and examples/run.sh share; they source it from the repository's top folder. POSIX sh.
+
+processors=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+
+step() { printf '\n== %s\n' "$*"; }
+
+# Commands are looked for in PATH; headers where compilers and CMake look.
+missing_packages=''
+missing_things=''
+note_missing() {
+  missing_things="$missing_things
+  $1"
+  missing_packages="$missing_packages $2"
+}
+
+# need_command "NAME [OR-NAME...]" PACKAGE: one of the names will do.
+need_command() {
+  for name in $1; do
+    if command -v "$name" >/dev/null 2>&1; then return; fi
+  done
+  note_missing "the command $(echo "$1" | sed 's/ / or /g')" "$2"
+}
+
+# need_file WHAT PACKAGE NAME...: a file of one of the names, under one of the usual prefixes or CMAKE_PREFIX_PATH.
+need_file() {
+  what=$1 package=$2
+  shift 2
+  for name in "$@"; do
+    for prefix in /usr /usr/local /opt/homebrew /opt/local $(echo "${CMAKE_PREFIX_PATH:-}" | tr ':;' '  '); do
+      if [ -e "$prefix/$name" ]; then return; fi
+    done
+  done
+  note_missing "$what" "$package"
+}
+
+# Installs what the calls above have found missing, where that needs no password; otherwise says what to do.
+install_missing() {
+  if [ -z "$missing_things" ]; then return; fi
+  as_root=''
+  if [ "$(id -u)" != 0 ]; then as_root='sudo -n'; fi
+  command_line="apt-get install -y --no-install-recommends$missing_packages"
+  if command -v apt-get >/dev/null 2>&1 && { [ -z "$as_root" ] || sudo -n true 2>/dev/null; }; then
+    step "installing:$missing_packages"
+    # One source of packages that cannot be reached is no reason to stop: what matters is the installation.
+    $as_root apt-get update || echo 'apt-get update had errors; going on with the lists there are' >&2
+    # shellcheck disable=SC2086
+    if $as_root env DEBIAN_FRONTEND=noninteractive $command_line; then return; fi
+    echo >&2
+    echo 'The packages could not be installed. Missing:' >&2
+  else
+    echo 'Missing:' >&2
+  fi
+  {
+    echo "${missing_things#?}"
+    echo 'On Debian or Ubuntu, install it with'
+    echo "  sudo apt-get update && sudo $command_line"
+    echo 'elsewhere with what the system has in its place; CMAKE_PREFIX_PATH may name where. Then run this again.'
+  } >&2
+  exit 1
+}
+
+# What every build needs.
+need_build_tools() {
+  need_command "${CXX:-c++}" g++
+  need_command cmake cmake
+  need_command 'ninja make' ninja-build
+  need_file 'Eigen 3.4' libeigen3-dev include/eigen3/Eigen/Core include/Eigen/Core
+  need_file 'nlohmann_json 3.11' nlohmann-json3-dev include/nlohmann/json.hpp
+}
+
+# build PRESET [CMAKE_OPTIONS...]: configures and builds in build/PRESET, with all processors.
+build() {
+  preset=$1
+  shift
+  # Only the first configuration takes the generator from here; afterwards the build folder knows.
+  if command -v ninja >/dev/null 2>&1; then
+    CMAKE_GENERATOR=${CMAKE_GENERATOR:-Ninja}
+    export CMAKE_GENERATOR
+  fi
+  step "configuring build/$preset"
+  cmake --preset "$preset" "$@"
+  step "building build/$preset with $processors processors"
+  cmake --build "build/$preset" --parallel "$processors"
+}

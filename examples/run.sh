@@ -1,0 +1,23 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# Sets up what the examples need, builds them, and embeds tokens: those given, with the checkpoint given, or some
+# of the bundled one. From any folder; twice is quick.
+#
+#   sh examples/run.sh                                  the bundled checkpoint
+#   sh examples/run.sh CHECKPOINT [OPTIONS...]          a folder with GPT-2's config.json and model.safetensors;
+#                                                       the options are those of embed_tokens, see --help
+set -eu
+
+top=$(cd "$(dirname "$0")/.." && pwd)
+# In a subshell, because the checkpoint may be named relative to the caller's folder.
+(
+  cd "$top"
+  . cmake/setup.sh
+  need_build_tools
+  install_missing
+  # The folder is tests/run.sh's, which turns the tests on again: what one has built the other need not.
+  build release -DGPT2_EMBEDDINGS_BUILD_TESTS=OFF
+  step 'running build/release/examples/embed_tokens'
+)
+exec "$top/build/release/examples/embed_tokens" "$@"
