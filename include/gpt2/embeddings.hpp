@@ -2,9 +2,11 @@
 #pragma once
 
 /// \file
-/// GPT2Embeddings<T>: the input layer of GPT-2, wte[input_ids] + wpe[position_ids] (+ wte[token_type_ids]).
+/// GPT2Embeddings<T>: the input layer of GPT-2, wte[input_ids] + wpe[position_ids] (+ wte[token_type_ids]), and
+/// its gradient.
 
 #include <algorithm>
+#include <array>
 #include <concepts>
 #include <cstdint>
 #include <initializer_list>
@@ -13,6 +15,7 @@
 #include <utility>
 
 #include "gpt2/config.hpp"
+#include "gpt2/detail/broadcast.hpp"
 #include "gpt2/detail/hidden.hpp"
 #include "gpt2/detail/ids.hpp"
 #include "gpt2/detail/rows.hpp"
@@ -109,13 +112,11 @@ class GPT2Embeddings {
   /// Puts vectors of the caller's (soft prompts, say) in the place of wte's rows.
   /// Shape: inputs_embeds `[seq_length, n_embd]` gives a Matrix; `[batch, seq_length, n_embd]`, or a matrix
   /// `[batch * seq_length, n_embd]` with position ids or token types `[batch, seq_length]`, a Tensor3.
-  template <class E, PositionIds P, Device D = Eigen::DefaultDevice>
-  requires HiddenInput<E, T, 2>
+  template <HiddenInput<T, 2> E, PositionIds P, Device D = Eigen::DefaultDevice>
   [[nodiscard]] auto embed(const E& inputs_embeds, const P& position_ids, const D& device = {}) const {
     return embed_hidden(inputs_embeds, device, detail::evaluated(position_ids));
   }
-  template <class E, PositionIds P, Ids Y, Device D = Eigen::DefaultDevice>
-  requires HiddenInput<E, T, 2>
+  template <HiddenInput<T, 2> E, PositionIds P, Ids Y, Device D = Eigen::DefaultDevice>
   [[nodiscard]] auto embed(const E& inputs_embeds, const P& position_ids, const Y& token_type_ids,
                            const D& device = {}) const {
     return embed_hidden(inputs_embeds, device, detail::evaluated(position_ids),
@@ -123,17 +124,51 @@ class GPT2Embeddings {
   }
 
   /// Writes what embed() returns to `out`, of T or a wider scalar. Allocates nothing.
-  template <class E, PositionIds P, HiddenOutput<T, 2> Out, Device D = Eigen::DefaultDevice>
-  requires HiddenInput<E, T, 2>
+  template <HiddenInput<T, 2> E, PositionIds P, HiddenOutput<T, 2> Out, Device D = Eigen::DefaultDevice>
   void embed_into(const E& inputs_embeds, const P& position_ids, Out&& out, const D& device = {}) const {
     embed_hidden_into(inputs_embeds, out, device, detail::evaluated(position_ids));
   }
-  template <class E, PositionIds P, HiddenOutput<T, 2> Out, Ids Y, Device D = Eigen::DefaultDevice>
-  requires HiddenInput<E, T, 2>
+  template <HiddenInput<T, 2> E, PositionIds P, HiddenOutput<T, 2> Out, Ids Y,
+            Device D = Eigen::DefaultDevice>
   void embed_into(const E& inputs_embeds, const P& position_ids, Out&& out, const Y& token_type_ids,
                   const D& device = {}) const {
     embed_hidden_into(inputs_embeds, out, device, detail::evaluated(position_ids),
                       detail::evaluated(token_type_ids));
+  }
+
+  /// Adds the gradient of the sum to wte.grad() (tokens, then token types) and wpe.grad(); see
+  /// Embedding::backward. Positions that go for the whole batch get the sum over it.
+  /// Shape: grad_output as out of forward_into(), of T or Accumulator<T>.
+  template <Ids X, PositionIds P, HiddenInput<T, ids_rank<X>> G, Device D = Eigen::DefaultDevice>
+  void backward(const X& input_ids, const P& position_ids, const G& grad_output, const D& device = {}) {
+    ids_backward(detail::evaluated(input_ids), grad_output, device, detail::evaluated(position_ids));
+  }
+  template <Ids X, PositionIds P, HiddenInput<T, ids_rank<X>> G, Ids Y, Device D = Eigen::DefaultDevice>
+  void backward(const X& input_ids, const P& position_ids, const G& grad_output, const Y& token_type_ids,
+                const D& device = {}) {
+    ids_backward(detail::evaluated(input_ids), grad_output, device, detail::evaluated(position_ids),
+                 detail::evaluated(token_type_ids));
+  }
+
+  /// The same for embed(): adds to wpe.grad() and, for token types, wte.grad(). The gradient of inputs_embeds is
+  /// grad_output itself.
+  /// Shape: grad_output as inputs_embeds of embed().
+  template <PositionIds P, HiddenInput<T, 2> G, Device D = Eigen::DefaultDevice>
+  void backward_embeds(const P& position_ids, const G& grad_output, const D& device = {}) {
+    embeds_backward(grad_output, device, detail::evaluated(position_ids));
+  }
+  template <PositionIds P, HiddenInput<T, 2> G, Ids Y, Device D = Eigen::DefaultDevice>
+  void backward_embeds(const P& position_ids, const G& grad_output, const Y& token_type_ids,
+                       const D& device = {}) {
+    embeds_backward(grad_output, device, detail::evaluated(position_ids), detail::evaluated(token_type_ids));
+  }
+
+  /// "wte.weight" and "wpe.weight", in this order, and their tables: an optimizer is a loop over them.
+  [[nodiscard]] std::array<NamedParameter<Embedding<T>>, 2> parameters() {
+    return {{{"wte.weight", &wte}, {"wpe.weight", &wpe}}};
+  }
+  [[nodiscard]] std::array<NamedParameter<const Embedding<T>>, 2> parameters() const {
+    return {{{"wte.weight", &wte}, {"wpe.weight", &wpe}}};
   }
 
   /// The token table, `[vocab_size, n_embd]`, under its name in checkpoints.
@@ -188,35 +223,15 @@ class GPT2Embeddings {
   static RowsAtIds<std::remove_cv_t<id_scalar_t<X>>> checked_rows_at(const Embedding<T>& table, const X& ids,
                                                                      const detail::SequenceShape& shape,
                                                                      const detail::IdArgument& argument) {
-    auto view = detail::id_view(ids);
-    if (view.seq_length != shape.seq_length || (view.batch != shape.batch && view.batch != 1)) {
-      const std::string one = detail::to_text({shape.seq_length});
-      const std::string row = detail::to_text({1, shape.seq_length});
-      const std::string all = detail::to_text({shape.batch, shape.seq_length});
-      throw ShapeError(std::string(argument.table) + ": " + argument.name,
-                       shape.rank == 1 ? one + " or " + row : one + ", " + row + " or " + all,
-                       detail::to_text(shape_of(view).extents()));
-    }
-    detail::check_ids(view, table.num_embeddings(), argument);
-    if (view.batch == 1) view.batch_stride = 0;
-    return {detail::rows_of(table.weight()), view};
+    return {detail::rows_of(table.weight()),
+            detail::checked_broadcast(ids, shape, table.num_embeddings(), argument)};
   }
 
   template <class P>
   auto checked_position_rows(const P& position_ids, const detail::SequenceShape& shape) const {
     if constexpr (std::same_as<P, PastLength>) {
-      const Index past_length = position_ids.value;
-      const Index n_positions = wpe.num_embeddings();
-      if (past_length < 0) throw ArgumentError("past_length", past_length, "is negative");
-      if (past_length > n_positions - shape.seq_length) {
-        const auto end =
-            static_cast<std::uint64_t>(past_length) + static_cast<std::uint64_t>(shape.seq_length);
-        throw IndexError("wpe", "position_ids", {}, end - 1, n_positions,
-                         ": past_length " + detail::to_text(past_length) + " + seq_length " +
-                             detail::to_text(shape.seq_length) + " is more than n_positions, " +
-                             detail::to_text(n_positions));
-      }
-      return RowsFrom{detail::rows_of(wpe.weight()), past_length};
+      detail::check_past_length(position_ids.value, shape.seq_length, wpe.num_embeddings());
+      return RowsFrom{detail::rows_of(wpe.weight()), position_ids.value};
     } else {
       return checked_rows_at(wpe, position_ids, shape, detail::position_ids_argument);
     }
@@ -263,6 +278,52 @@ class GPT2Embeddings {
     embed_ids_into(in_memory, detail::evaluated(position_ids), out, device,
                    detail::evaluated(token_type_ids)...);
     return out;
+  }
+
+  /// Adds grad_output to the rows of a table that checked rows came from.
+  template <class I, class U, class D>
+  static void add_gradient(Embedding<T>& table, const RowsAtIds<I>& rows, const detail::SequenceShape& shape,
+                           const detail::RowView<U>& grad_output, const D& device) {
+    // A sequence that goes for the whole batch is counted once, as it was given.
+    table.add_gradient(shape, rows.ids, table.occurrences(rows.ids), grad_output, device);
+  }
+  template <class U, class D>
+  static void add_gradient(Embedding<T>& table, const RowsFrom& rows, const detail::SequenceShape& shape,
+                           const detail::RowView<U>& grad_output, const D& device) {
+    const auto id_at = [&rows](Index /*sequence*/, Index place) { return rows.first + place; };
+    table.add_gradient(shape, id_at, nullptr, grad_output, device);
+  }
+
+  template <class X, class G, class D, class P, class... Types>
+  void ids_backward(const X& input_ids, const G& grad_output, const D& device, const P& position_ids,
+                    const Types&... token_type_ids) {
+    check_tables();
+    const auto shape = detail::shape_of(detail::id_view(input_ids));
+    const auto tokens = checked_rows_at(wte, input_ids, shape, input_ids_argument);
+    add_gradients(grad_output, shape, device, position_ids, tokens,
+                  checked_rows_at(wte, token_type_ids, shape, token_type_ids_argument)...);
+  }
+
+  template <class G, class D, class P, class... Types>
+  void embeds_backward(const G& grad_output, const D& device, const P& position_ids,
+                       const Types&... token_type_ids) {
+    check_tables();
+    const auto shape = embeds_shape(grad_output, position_ids, token_type_ids...);
+    add_gradients(grad_output, shape, device, position_ids,
+                  checked_rows_at(wte, token_type_ids, shape, token_type_ids_argument)...);
+  }
+
+  /// Checks positions and grad_output, then adds it to the rows of wte, which are checked, and to those of wpe.
+  template <class G, class D, class P, class... TokenRows>
+  void add_gradients(const G& grad_output, const detail::SequenceShape& shape, const D& device,
+                     const P& position_ids, const TokenRows&... tokens) {
+    const auto positions = checked_position_rows(position_ids, shape);
+    const auto rows = detail::checked_rows(grad_output, shape, wte.embedding_dim(), "grad_output");
+    // Both gradients before either is changed, in case memory runs out.
+    if constexpr (sizeof...(tokens) > 0) wte.prepare_gradient();
+    wpe.prepare_gradient();
+    (add_gradient(wte, tokens, shape, rows, device), ...);
+    add_gradient(wpe, positions, shape, rows, device);
   }
 
   /// The rank of the ids that go with inputs_embeds, position ids and token types.

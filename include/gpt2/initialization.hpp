@@ -13,6 +13,7 @@
 #include <type_traits>
 
 #include "gpt2/detail/philox.hpp"
+#include "gpt2/detail/rounding.hpp"
 #include "gpt2/error.hpp"
 #include "gpt2/types.hpp"
 
@@ -141,18 +142,24 @@ namespace detail {
 inline constexpr std::uint64_t wte_stream = 0;
 inline constexpr std::uint64_t wpe_stream = 1;
 
-/// A table of N(0, stddev²).
+/// Throws: ArgumentError, by the name of the number of rows, unless memory could hold a table of these sizes.
 template <Scalar T>
-[[nodiscard]] Matrix<T> fresh_table(Index num_embeddings, Index embedding_dim, double stddev,
-                                    std::uint64_t seed, std::uint64_t stream = 0) {
-  check_size("num_embeddings", num_embeddings);
+void check_table_size(std::string_view name, Index num_embeddings, Index embedding_dim) {
+  check_size(name, num_embeddings);
   check_size("embedding_dim", embedding_dim);
   constexpr Index limit = std::numeric_limits<Index>::max() / Index{sizeof(T)};
   if (embedding_dim > 0 && num_embeddings > limit / embedding_dim) {
     throw ArgumentError(
-        "num_embeddings", num_embeddings,
+        name, num_embeddings,
         "makes the table larger than memory can be: embedding_dim is " + to_text(embedding_dim));
   }
+}
+
+/// A table of N(0, stddev²).
+template <Scalar T>
+[[nodiscard]] Matrix<T> fresh_table(Index num_embeddings, Index embedding_dim, double stddev,
+                                    std::uint64_t seed, std::uint64_t stream = 0) {
+  check_table_size<T>("num_embeddings", num_embeddings, embedding_dim);
   Matrix<T> weight(num_embeddings, embedding_dim);
   normal_(weight, stddev, seed, stream);
   return weight;
@@ -170,7 +177,7 @@ Matrix<T> sinusoidal(Index n_positions, Index n_embd) {
     const double period = std::pow(10000.0, pair / static_cast<double>(n_embd));
     for (Index position = 0; position < n_positions; ++position) {
       const double angle = static_cast<double>(position) / period;
-      table(position, column) = static_cast<T>(column % 2 == 0 ? std::sin(angle) : std::cos(angle));
+      table(position, column) = detail::convert<T>(column % 2 == 0 ? std::sin(angle) : std::cos(angle));
     }
   }
   return table;

@@ -4,8 +4,10 @@
 /// \file
 /// GPT2PositionEmbeddings<T>: GPT-2's learned position table, wpe.
 
+#include <array>
 #include <cstdint>
 #include <initializer_list>
+#include <string_view>
 #include <utility>
 
 #include "gpt2/config.hpp"
@@ -15,6 +17,13 @@
 #include "gpt2/types.hpp"
 
 namespace gpt2 {
+
+/// A table under its name in checkpoints, "wte.weight" or "wpe.weight": what an optimizer loops over.
+template <class E>
+struct NamedParameter {
+  std::string_view name;
+  E* embedding;
+};
 
 namespace detail {
 
@@ -70,6 +79,26 @@ class GPT2PositionEmbeddings {
   void forward_into(const X& position_ids, Out&& out, const D& device = {}) const {
     detail::lookup_into(detail::rows_of(wpe.weight()), position_ids, out, device,
                         detail::position_ids_argument);
+  }
+
+  /// Adds the gradient of a lookup to wpe.grad(); see Embedding::backward.
+  /// Shape: position_ids and grad_output as position_ids and out of forward_into().
+  /// Throws: IndexError if a position is outside [0, n_positions); ShapeError if grad_output does not fit. Then
+  /// the gradient is as it was.
+  template <Ids X, HiddenInput<T, ids_rank<X>> G, Device D = Eigen::DefaultDevice>
+  void backward(const X& position_ids, const G& grad_output, const D& device = {}) {
+    const auto& in_memory = detail::evaluated(position_ids);
+    const auto view = detail::id_view(in_memory);
+    detail::check_ids(view, wpe.num_embeddings(), detail::position_ids_argument);
+    const auto rows =
+        detail::checked_rows(grad_output, detail::shape_of(view), wpe.embedding_dim(), "wpe: grad_output");
+    wpe.add_gradient(detail::shape_of(view), view, wpe.occurrences(view), rows, device);
+  }
+
+  /// "wpe.weight" and the table.
+  [[nodiscard]] std::array<NamedParameter<Embedding<T>>, 1> parameters() { return {{{"wpe.weight", &wpe}}}; }
+  [[nodiscard]] std::array<NamedParameter<const Embedding<T>>, 1> parameters() const {
+    return {{{"wpe.weight", &wpe}}};
   }
 
   /// The table, `[n_positions, n_embd]`, under its name in checkpoints.

@@ -8,6 +8,7 @@
 #include <limits>
 #include <new>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "gpt2/detail/ids.hpp"
@@ -48,12 +49,16 @@ template <class T>
 [[nodiscard]] RowView<const T> rows_of(const Eigen::Map<const Matrix<T>>& table) {
   return {table.data(), table.rows(), table.cols(), table.cols()};
 }
+template <class T>
+[[nodiscard]] RowView<T> rows_of(Eigen::Map<Matrix<T>> table) {
+  return {table.data(), table.rows(), table.cols(), table.cols()};
+}
 
 /// The rows of hidden states that have been checked to be `shape` of embedding_dim.
 /// Throws: ShapeError.
 template <class H>
 [[nodiscard]] RowView<hidden_scalar_t<H>> checked_rows(H&& hidden, const SequenceShape& shape,
-                                                       Index embedding_dim, const std::string& name) {
+                                                       Index embedding_dim, std::string_view name) {
   std::vector<std::int64_t> expected;
   std::vector<std::int64_t> found;
   if constexpr (TensorHidden<H>) {
@@ -71,6 +76,17 @@ template <class H>
     found = {hidden.rows(), hidden.cols()};
   }
   throw ShapeError(name, to_text(expected), to_text(found));
+}
+
+/// The rows of hidden states of any shape.
+template <class H>
+[[nodiscard]] RowView<hidden_scalar_t<H>> all_rows(H& hidden) {
+  if constexpr (TensorHidden<H>) {
+    return {hidden.data(), hidden.dimension(0) * hidden.dimension(1), hidden.dimension(2),
+            hidden.dimension(2)};
+  } else {
+    return {hidden.data(), hidden.rows(), hidden.cols(), hidden.outerStride()};
+  }
 }
 
 /// Uninitialised hidden states of a shape.

@@ -30,17 +30,24 @@ using PhiloxKey = std::array<std::uint32_t, 2>;
   return counter;
 }
 
-/// 32 random bits for each element of an endless array, one array for each seed and stream.
+/// What random bits are drawn for. Two purposes never share a counter, whatever their seeds and streams.
+enum class RandomDomain : std::uint32_t { tables, dropout, resizing };
+
+/// 32 random bits for each element of an endless array, one array for each seed, stream and domain.
 class ElementBits {
  public:
-  constexpr ElementBits(std::uint64_t seed, std::uint64_t stream) noexcept : seed_(seed), stream_(stream) {}
+  constexpr ElementBits(std::uint64_t seed, std::uint64_t stream,
+                        RandomDomain domain = RandomDomain::tables) noexcept
+      : seed_(seed), stream_(stream), domain_(domain) {}
 
   /// The bits of an element. Going through neighbours in order costs one Philox call for four of them.
   constexpr std::uint32_t operator()(std::uint64_t element) noexcept {
     if (element / 4 != block_number_ || !has_block_) {
       block_number_ = element / 4;
       has_block_ = true;
-      block_ = philox({low(block_number_), high(block_number_), low(stream_), high(stream_)},
+      // Four elements to a block leave the two highest bits of its number free: the domain's.
+      const std::uint32_t domain = static_cast<std::uint32_t>(domain_) << 30U;
+      block_ = philox({low(block_number_), high(block_number_) | domain, low(stream_), high(stream_)},
                       {low(seed_), high(seed_)});
     }
     return block_[static_cast<std::size_t>(element % 4)];
@@ -54,6 +61,7 @@ class ElementBits {
 
   std::uint64_t seed_;
   std::uint64_t stream_;
+  RandomDomain domain_;
   std::uint64_t block_number_ = 0;
   bool has_block_ = false;
   PhiloxBlock block_{};

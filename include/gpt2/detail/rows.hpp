@@ -44,21 +44,32 @@ void add_rows(Index size, To* out, const T* a, const U* b, const V* c) {
                            .template cast<To>();
 }
 
-/// Calls body(first, last) for parts of [0, rows), on the device's threads if the rows are worth it.
-/// Each row costs about `bytes` of memory traffic.
+/// With fewer rows than this, waking threads costs more than they save.
+inline constexpr Index fewest_rows_for_threads = 64;
+
+/// Calls body(first, last) for parts of [0, size), on the device's threads. Each of them costs about `bytes` of
+/// memory traffic.
 template <Device D, class Body>
-void for_rows(const D& device, Index rows, Index bytes, const Body& body) {
-  // Below this, waking threads costs more than they save.
-  constexpr Index fewest_rows_for_threads = 64;
+void for_parts(const D& device, Index size, Index bytes, const Body& body) {
   if constexpr (!std::is_same_v<D, Eigen::DefaultDevice>) {
-    if (rows >= fewest_rows_for_threads && device.numThreads() > 1) {
+    if (size > 1 && device.numThreads() > 1) {
       const auto traffic = static_cast<double>(bytes);
-      device.parallelFor(rows, Eigen::TensorOpCost(traffic / 2, traffic / 2, 0),
+      device.parallelFor(size, Eigen::TensorOpCost(traffic / 2, traffic / 2, 0),
                          [&body](Index first, Index last) { body(first, last); });
       return;
     }
   }
-  body(Index{0}, rows);
+  body(Index{0}, size);
+}
+
+/// Calls body(first, last) for parts of [0, rows), on the device's threads if there are rows enough.
+template <Device D, class Body>
+void for_rows(const D& device, Index rows, Index bytes, const Body& body) {
+  if (rows < fewest_rows_for_threads) {
+    body(Index{0}, rows);
+  } else {
+    for_parts(device, rows, bytes, body);
+  }
 }
 
 }  // namespace gpt2::detail

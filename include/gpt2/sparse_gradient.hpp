@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+/// \file
+/// SparseGradient<A>: the gradient of a table, of which a batch has touched only some rows.
+
+#include <cstdint>
+#include <string>
+#include <utility>
+
+#include "gpt2/error.hpp"
+#include "gpt2/types.hpp"
+
+namespace gpt2 {
+
+/// The rows of a table that have a gradient, and their gradients: all that a row-wise optimizer needs.
+/// Source: a coalesced torch.sparse_coo_tensor, as torch.nn.Embedding(sparse=True) leaves behind.
+template <class A>
+struct SparseGradient {
+  IdVector<Index> rows;  ///< `[n]`, ascending, each once
+  Matrix<A> values;      ///< `[n, embedding_dim]`
+
+  /// Adds the rows to a dense gradient, or to anything else of the table's shape.
+  /// Shape: dense `[num_embeddings, embedding_dim]`, a matrix, map or block.
+  /// Throws: IndexError if dense does not have one of the rows; ShapeError if it has another number of columns.
+  /// Complexity: O(n * embedding_dim).
+  template <class Dense>
+  void add_to(Dense&& dense) const;
+
+  /// Adds another gradient of the same table to this one. Where both have a row, it is this one's plus the
+  /// other's.
+  /// Throws: ShapeError if they differ in columns; ArgumentError if the rows of either are not ascending.
+  /// Complexity: O((n + m) * embedding_dim).
+  SparseGradient& merge(const SparseGradient& other);
+
+ private:
+  void check() const;
+};
+
+// Implementation.
+
+template <class A>
+void SparseGradient<A>::check() const {
+  if (rows.size() != values.rows()) {
+    throw ShapeError("values", detail::to_text({rows.size(), values.cols()}),
+                     detail::to_text({values.rows(), values.cols()}));
+  }
+  for (Index i = 1; i < rows.size(); ++i) {
+    if (rows[i] <= rows[i - 1]) {
+      throw ArgumentError("rows" + detail::to_text({i}), rows[i],
+                          "does not come after " + detail::to_text(rows[i - 1]));
+    }
+  }
+}
+
+template <class A>
+template <class Dense>
+void SparseGradient<A>::add_to(Dense&& dense) const {
+  check();
+  if (rows.size() > 0 && dense.cols() != values.cols()) {
+    throw ShapeError("dense", detail::to_text({dense.rows(), values.cols()}),
+                     detail::to_text({dense.rows(), dense.cols()}));
+  }
+  for (const Index i : {Index{0}, rows.size() - 1}) {
+    if (rows.size() > 0 && (rows[i] < 0 || rows[i] >= dense.rows())) {
+      throw IndexError("dense", "rows", {i}, rows[i], dense.rows());
+    }
+  }
+  for (Index i = 0; i < rows.size(); ++i) dense.row(rows[i]) += values.row(i);
+}
+
+template <class A>
+SparseGradient<A>& SparseGradient<A>::merge(const SparseGradient& other) {
+  check();
+  other.check();
+  if (rows.size() == 0) return *this = other;
+  if (other.rows.size() == 0) return *this;
+  if (other.values.cols() != values.cols()) {
+    throw ShapeError("other", detail::to_text({other.rows.size(), values.cols()}),
+                     detail::to_text({other.rows.size(), other.values.cols()}));
+  }
+  SparseGradient sum{IdVector<Index>(rows.size() + other.rows.size()),
+                     Matrix<A>(rows.size() + other.rows.size(), values.cols())};
+  Index size = 0;
+  for (Index i = 0, j = 0; i < rows.size() || j < other.rows.size(); ++size) {
+    const bool take = i < rows.size() && (j == other.rows.size() || rows[i] <= other.rows[j]);
+    const bool take_other = j < other.rows.size() && (i == rows.size() || other.rows[j] <= rows[i]);
+    sum.rows[size] = take ? rows[i] : other.rows[j];
+    if (take && take_other) {
+      sum.values.row(size) = values.row(i++) + other.values.row(j++);
+    } else if (take) {
+      sum.values.row(size) = values.row(i++);
+    } else {
+      sum.values.row(size) = other.values.row(j++);
+    }
+  }
+  sum.rows.conservativeResize(size);
+  sum.values.conservativeResize(size, Eigen::NoChange);
+  return *this = std::move(sum);
+}
+
+}  // namespace gpt2
