@@ -49,7 +49,7 @@ class GPT2Embeddings {
 
  public:
   /// Fresh tables, N(0, initializer_range²), each drawn from a stream of its own.
-  /// Throws: ConfigError if config is not valid.
+  /// Throws: ConfigError if config is not valid; ArgumentError if no memory could hold a table.
   explicit GPT2Embeddings(const GPT2Config& config, std::uint64_t seed = default_seed)
       : wte(fresh_wte(config, seed)), wpe(detail::fresh_wpe<T>(config, seed)) {}
 
@@ -207,7 +207,7 @@ class GPT2Embeddings {
   static Embedding<T> fresh_wte(const GPT2Config& config, std::uint64_t seed) {
     config.validate();
     return Embedding<T>(detail::fresh_table<T>(config.vocab_size, config.n_embd, config.initializer_range,
-                                               seed, detail::wte_stream));
+                                               seed, detail::wte_stream, "vocab_size"));
   }
 
   /// The tables are public, so they are compared before every use.

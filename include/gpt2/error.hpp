@@ -49,6 +49,22 @@ requires std::is_arithmetic_v<Number>
   return text + "]";
 }
 
+/// What an error reports, shared by its copies: exceptions are copied while they are in flight, and a copy must
+/// not throw. There is no move, so that an error that was moved from still has its details.
+template <class Details>
+class SharedDetails {
+ public:
+  explicit SharedDetails(Details details) : details_(std::make_shared<const Details>(std::move(details))) {}
+  SharedDetails(const SharedDetails&) noexcept = default;
+  SharedDetails& operator=(const SharedDetails&) noexcept = default;
+  ~SharedDetails() = default;
+
+  const Details* operator->() const noexcept { return details_.get(); }
+
+ private:
+  std::shared_ptr<const Details> details_;
+};
+
 }  // namespace detail
 
 /// The base of every error the library throws.
@@ -56,9 +72,6 @@ class Error : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
 };
-
-// The members below live behind a shared pointer because exceptions are copied while they are in flight, and
-// a copy must not throw.
 
 /// An id, position or label is out of range.
 class IndexError : public Error {
@@ -73,8 +86,8 @@ class IndexError : public Error {
   IndexError(std::string_view table, std::string_view name, std::vector<std::int64_t> coordinates, I value,
              std::int64_t bound, std::string_view remark = "")
       : Error(message(table, name, coordinates, detail::to_text(value), bound, remark)),
-        details_(std::make_shared<const Details>(Details{std::string(table), std::string(name),
-                                                         std::move(coordinates), saturated(value), bound})) {}
+        details_(Details{std::string(table), std::string(name), std::move(coordinates), saturated(value),
+                         bound}) {}
 
   /// The table that was asked: "wte", "wpe", or "embedding" for a table on its own.
   [[nodiscard]] const std::string& table() const noexcept { return details_->table; }
@@ -117,7 +130,7 @@ class IndexError : public Error {
     return text.append(" = " + value + " is outside [0, " + detail::to_text(bound) + ")").append(remark);
   }
 
-  std::shared_ptr<const Details> const details_;
+  detail::SharedDetails<Details> details_;
 };
 
 /// Shapes do not fit each other.
@@ -129,8 +142,7 @@ class ShapeError : public Error {
   ShapeError(std::string_view name, std::string_view expected, std::string_view found)
       : Error("[gpt2.shape_error] " + std::string(name) + " is " + std::string(found) + ", expected " +
               std::string(expected)),
-        details_(std::make_shared<const Details>(
-            Details{std::string(name), std::string(expected), std::string(found)})) {}
+        details_(Details{std::string(name), std::string(expected), std::string(found)}) {}
 
   /// The argument whose shape is wrong, with its table if there is one: "wte: out".
   [[nodiscard]] const std::string& name() const noexcept { return details_->name; }
@@ -145,7 +157,7 @@ class ShapeError : public Error {
     std::string expected;
     std::string found;
   };
-  std::shared_ptr<const Details> const details_;
+  detail::SharedDetails<Details> details_;
 };
 
 /// An option is outside its range.
@@ -159,7 +171,7 @@ class ArgumentError : public Error {
                                                       std::string_view requirement)
       : Error("[gpt2.argument_error] " + std::string(name) + " = " + detail::to_text(value) + " " +
               std::string(requirement)),
-        details_(std::make_shared<const Details>(Details{std::string(name), static_cast<double>(value)})) {}
+        details_(Details{std::string(name), static_cast<double>(value)}) {}
 
   /// The option, e.g. "padding_idx".
   [[nodiscard]] const std::string& name() const noexcept { return details_->name; }
@@ -171,7 +183,7 @@ class ArgumentError : public Error {
     std::string name;
     double value;
   };
-  std::shared_ptr<const Details> const details_;
+  detail::SharedDetails<Details> details_;
 };
 
 /// A GPT2Config, or the JSON it is read from, is wrong.
@@ -183,7 +195,7 @@ class ConfigError : public Error {
   ConfigError(std::string_view field, std::string_view value, std::string_view problem)
       : Error("[gpt2.config_error] " + std::string(field) + (field.empty() ? "" : " = ") +
               std::string(value) + (value.empty() && field.empty() ? "" : " ") + std::string(problem)),
-        details_(std::make_shared<const Details>(Details{std::string(field), std::string(value)})) {}
+        details_(Details{std::string(field), std::string(value)}) {}
 
   /// The field, by its Hugging Face name; empty if the text is not JSON.
   [[nodiscard]] const std::string& field() const noexcept { return details_->field; }
@@ -195,7 +207,7 @@ class ConfigError : public Error {
     std::string field;
     std::string value;
   };
-  std::shared_ptr<const Details> const details_;
+  detail::SharedDetails<Details> details_;
 };
 
 /// A file of a checkpoint cannot be used: missing, damaged, or not what its config says.
@@ -209,8 +221,7 @@ class CheckpointError : public Error {
                   std::string_view problem)
       : Error("[gpt2.checkpoint_error] " + std::string(path) + ": " + std::string(tensor) +
               (tensor.empty() ? "" : ": ") + std::string(problem) + " [" + std::string(kind) + "]"),
-        details_(std::make_shared<const Details>(
-            Details{std::string(path), std::string(tensor), std::string(kind)})) {}
+        details_(Details{std::string(path), std::string(tensor), std::string(kind)}) {}
 
   /// The file.
   [[nodiscard]] const std::string& path() const noexcept { return details_->path; }
@@ -230,7 +241,7 @@ class CheckpointError : public Error {
     std::string tensor;
     std::string kind;
   };
-  std::shared_ptr<const Details> const details_;
+  detail::SharedDetails<Details> details_;
 };
 
 }  // namespace gpt2

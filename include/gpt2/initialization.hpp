@@ -24,9 +24,10 @@ inline constexpr std::uint64_t default_seed = 0;
 
 namespace detail {
 
-/// A matrix of any kind that can be written to.
+/// A matrix of any kind that holds what a table may hold, and can be written to.
 template <class M>
-concept WritableDense = Dense<M> && !std::is_const_v<std::remove_reference_t<M>>;
+concept WritableDense = Dense<M> && !std::is_const_v<std::remove_reference_t<M>> &&
+                        Scalar<typename DenseOf<M>::Scalar> && (DenseOf<M>::Flags & Eigen::LvalueBit) != 0;
 
 }  // namespace detail
 
@@ -126,11 +127,7 @@ void normal_(M&& matrix, double stddev, std::uint64_t seed, std::uint64_t stream
   for (Index i = 0; i < matrix.rows(); ++i) {
     for (Index j = 0; j < matrix.cols(); ++j) {
       const double value = stddev * static_cast<double>(detail::standard_normal(bits(element++)));
-      if constexpr (std::is_same_v<T, double>) {
-        matrix.coeffRef(i, j) = value;
-      } else {
-        matrix.coeffRef(i, j) = static_cast<T>(static_cast<float>(value));
-      }
+      matrix.coeffRef(i, j) = detail::convert<T>(value);
     }
   }
 }
@@ -158,8 +155,9 @@ void check_table_size(std::string_view name, Index num_embeddings, Index embeddi
 /// A table of N(0, stddev²).
 template <Scalar T>
 [[nodiscard]] Matrix<T> fresh_table(Index num_embeddings, Index embedding_dim, double stddev,
-                                    std::uint64_t seed, std::uint64_t stream = 0) {
-  check_table_size<T>("num_embeddings", num_embeddings, embedding_dim);
+                                    std::uint64_t seed, std::uint64_t stream = 0,
+                                    std::string_view rows_name = "num_embeddings") {
+  check_table_size<T>(rows_name, num_embeddings, embedding_dim);
   Matrix<T> weight(num_embeddings, embedding_dim);
   normal_(weight, stddev, seed, stream);
   return weight;

@@ -33,8 +33,8 @@ inline constexpr IdArgument position_ids_argument{"wpe", "position_ids", "n_posi
 template <Scalar T>
 [[nodiscard]] Embedding<T> fresh_wpe(const GPT2Config& config, std::uint64_t seed) {
   config.validate();
-  return Embedding<T>(
-      fresh_table<T>(config.n_positions, config.n_embd, config.initializer_range, seed, wpe_stream));
+  return Embedding<T>(fresh_table<T>(config.n_positions, config.n_embd, config.initializer_range, seed,
+                                     wpe_stream, "n_positions"));
 }
 
 }  // namespace detail
@@ -50,7 +50,7 @@ template <Scalar T>
 class GPT2PositionEmbeddings {
  public:
   /// A fresh table, N(0, initializer_range²): the wpe GPT2Embeddings has for the same config and seed.
-  /// Throws: ConfigError if config is not valid.
+  /// Throws: ConfigError if config is not valid; ArgumentError if no memory could hold the table.
   explicit GPT2PositionEmbeddings(const GPT2Config& config, std::uint64_t seed = default_seed)
       : wpe(detail::fresh_wpe<T>(config, seed)) {}
 

@@ -48,7 +48,8 @@ bool > ;
 
 }  // namespace detail
 
-/// 0, 1, … up to but without `end`.
+/// 0, 1, … up to but without `end`. The arguments of all three forms are converted to I, int64 unless named:
+/// arange<double>(2.5) counts to 2, arange(2.5) to 1.
 /// Shape: `[max(0, end)]`.
 /// Throws: ArgumentError if end is negative or not finite.
 /// Source: torch.arange.
@@ -221,7 +222,8 @@ auto position_ids_like(const X& input_ids, Index past_length) {
   Index i = 0;
   for (Index sequence = 0; sequence < ids.batch; ++sequence) {
     for (Index place = 0; place < ids.seq_length; ++place) {
-      positions.data()[i++] = static_cast<I>(past_length + place);
+      positions.data()[i++] =
+          static_cast<I>(static_cast<std::uint64_t>(past_length) + static_cast<std::uint64_t>(place));
     }
   }
   return positions;

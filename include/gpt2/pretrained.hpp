@@ -347,6 +347,20 @@ void check_table(std::string_view name, const Embedding<T>& table, std::string_v
                    to_text({table.num_embeddings(), table.embedding_dim()}));
 }
 
+/// Throws: ConfigError if a text of the config cannot be written as JSON.
+inline void check_utf8(const GPT2Config& config) {
+  for_each_field(config, [](const char* name, const auto& value, FieldRange /*range*/) {
+    const auto check = [name](std::string_view text) {
+      if (find_invalid_utf8(text) != text.npos) throw ConfigError(name, printable(text), "is not UTF-8");
+    };
+    if constexpr (std::convertible_to<decltype(value), std::string_view>) {
+      check(value);
+    } else if constexpr (std::same_as<decltype(value), const std::optional<std::string>&>) {
+      if (value) check(*value);
+    }
+  });
+}
+
 template <Scalar T>
 [[nodiscard]] NamedTensor named_tensor(std::string name, const Embedding<T>& table) {
   const Eigen::Map<const Matrix<T>> weight = table.weight();
@@ -381,6 +395,15 @@ void save_pretrained(const std::filesystem::path& folder, const GPT2Config& conf
   detail::check_table("wte", embeddings.wte, "vocab_size", config.vocab_size, config.n_embd);
   detail::check_table("wpe", embeddings.wpe, "n_positions", config.n_positions, config.n_embd);
 
+  constexpr std::string_view dtype = std::same_as<T, double>        ? "float64"
+                                     : std::same_as<T, float>       ? "float32"
+                                     : std::same_as<T, Eigen::half> ? "float16"
+                                                                    : "bfloat16";
+  detail::check_utf8(config);
+  nlohmann::json json = config;
+  json["dtype"] = dtype;  // transformers loads the model in this type
+  const std::string text = json.dump(2) + "\n";
+
   std::error_code error;
   std::filesystem::create_directories(folder, error);
   if (error) throw CheckpointError(folder.string(), "", "IoError", "cannot be created: " + error.message());
@@ -389,14 +412,6 @@ void save_pretrained(const std::filesystem::path& folder, const GPT2Config& conf
   const std::array tensors{detail::named_tensor("wte.weight", embeddings.wte),
                            detail::named_tensor("wpe.weight", embeddings.wpe)};
   save_safetensors(folder / "model.safetensors", tensors);
-
-  constexpr std::string_view dtype = std::same_as<T, double>        ? "float64"
-                                     : std::same_as<T, float>       ? "float32"
-                                     : std::same_as<T, Eigen::half> ? "float16"
-                                                                    : "bfloat16";
-  nlohmann::json json = config;
-  json["dtype"] = dtype;  // transformers loads the model in this type
-  const std::string text = json.dump(2) + "\n";
   const std::array parts{std::as_bytes(std::span(text))};
   detail::replace_file(folder / "config.json", parts);
 }

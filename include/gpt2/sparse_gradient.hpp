@@ -4,14 +4,26 @@
 /// \file
 /// SparseGradient<A>: the gradient of a table, of which a batch has touched only some rows.
 
+#include <concepts>
 #include <cstdint>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 #include "gpt2/error.hpp"
 #include "gpt2/types.hpp"
 
 namespace gpt2 {
+
+namespace detail {
+
+/// A matrix of any kind with elements of type A, which can be written to.
+template <class M, class A>
+concept DenseOfScalar = Dense<M> && std::same_as<typename DenseOf<M>::Scalar, A> &&
+                        !std::is_const_v<std::remove_reference_t<M>> &&
+                        (DenseOf<M>::Flags & Eigen::LvalueBit) != 0;
+
+}  // namespace detail
 
 /// The rows of a table that have a gradient, and their gradients: all that a row-wise optimizer needs.
 /// Source: a coalesced torch.sparse_coo_tensor, as torch.nn.Embedding(sparse=True) leaves behind.
@@ -20,12 +32,12 @@ struct SparseGradient {
   IdVector<Index> rows;  ///< `[n]`, ascending, each once
   Matrix<A> values;      ///< `[n, embedding_dim]`
 
-  /// Adds the rows to a dense gradient, or to anything else of the table's shape.
-  /// Shape: dense `[num_embeddings, embedding_dim]`, a matrix, map or block.
+  /// Adds the rows to a dense gradient, or to any other matrix of the table's shape.
+  /// Shape: dense `[num_embeddings, embedding_dim]`, a writable matrix, map or block of A.
   /// Throws: IndexError if dense does not have one of the rows; ShapeError if it has another number of columns.
   /// Complexity: O(n * embedding_dim).
-  template <class Dense>
-  void add_to(Dense&& dense) const;
+  template <detail::DenseOfScalar<A> M>
+  void add_to(M&& dense) const;
 
   /// Adds another gradient of the same table to this one. Where both have a row, it is this one's plus the
   /// other's.
@@ -54,8 +66,8 @@ void SparseGradient<A>::check() const {
 }
 
 template <class A>
-template <class Dense>
-void SparseGradient<A>::add_to(Dense&& dense) const {
+template <detail::DenseOfScalar<A> M>
+void SparseGradient<A>::add_to(M&& dense) const {
   check();
   if (rows.size() > 0 && dense.cols() != values.cols()) {
     throw ShapeError("dense", detail::to_text({dense.rows(), values.cols()}),

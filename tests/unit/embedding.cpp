@@ -99,6 +99,8 @@ TEST_CASE("ids may come in any form", "[embedding]") {
   CHECK(table(Eigen::Vector3i(3, 8, 1).reverse()) == expected);
   const std::vector<int> strided{1, 0, 8, 0, 3, 0};
   CHECK(table(Eigen::Map<const Eigen::VectorXi, 0, Eigen::InnerStride<2>>(strided.data(), 3)) == expected);
+  const Eigen::Vector<int, 5> spread(1, 0, 8, 0, 3);
+  CHECK(table(spread(Eigen::seqN(0, 3, Eigen::fix<2>))) == expected);
   const auto list = {1L, 8L, 3L};
   CHECK(table(list) == expected);
 }

@@ -15,7 +15,7 @@ TEMPLATE_TEST_CASE("every error is an Error, and copies without throwing", "[err
                    ArgumentError, ConfigError, CheckpointError) {
   STATIC_REQUIRE(std::is_base_of_v<Error, TestType>);
   STATIC_REQUIRE(std::is_base_of_v<std::runtime_error, TestType>);
-  STATIC_REQUIRE(std::is_nothrow_copy_constructible_v<TestType>);
+  STATIC_REQUIRE((std::is_nothrow_copy_constructible_v<TestType> && std::is_copy_assignable_v<TestType>));
 }
 
 TEST_CASE("an IndexError says table, argument, place, value and range", "[error]") {
@@ -85,4 +85,7 @@ TEST_CASE("a copy of an error outlives the original", "[error]") {
   original.reset();
   CHECK(copy.name() == "input_ids");
   CHECK(copy.coordinates() == std::vector<std::int64_t>{2});
+  IndexError source = copy;
+  const IndexError taken = std::move(source);
+  CHECK(source.name() == taken.name());  // an error that was moved from can still be asked
 }

@@ -125,6 +125,7 @@ TEST_CASE("position_ids_like refuses a negative past and positions that do not f
   CHECK(test::contains(error.what(), "past_length 1"));
   CHECK(position_ids_like(std::vector<std::int64_t>{0}, highest)[0] == highest);
   CHECK_THROWS_AS(position_ids_like(std::vector<std::int64_t>{0, 0}, highest), IndexError);
+  CHECK(position_ids_like(std::vector<std::uint64_t>{0, 0}, highest)[1] == std::uint64_t{1} << 63U);
 }
 
 TEST_CASE("an attention mask gives real tokens the positions 0, 1, …", "[position_ids]") {

@@ -399,6 +399,16 @@ TEST_CASE("a checkpoint may be saved over the one it is mapped from", "[pretrain
   CHECK(folder.names().size() == 2);
 }
 
+TEST_CASE("a config that JSON cannot hold is not saved, nor are its tables", "[pretrained]") {
+  const TemporaryFolder folder;
+  GPT2Config config = small_config();
+  config.activation_function = "\xff";
+  const auto error = test::error_of<ConfigError>(
+      [&] { save_pretrained(folder.path() / "new", config, small_embeddings()); });
+  CHECK(error.field() == "activation_function");
+  CHECK_FALSE(std::filesystem::exists(folder.path() / "new"));
+}
+
 TEST_CASE("tables that are not the config's are not saved", "[pretrained]") {
   const TemporaryFolder folder;
   const std::filesystem::path path = folder / "x";

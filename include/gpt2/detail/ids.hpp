@@ -37,13 +37,22 @@ struct IdView {
   }
 };
 
+/// An Eigen expression that is strided memory. (Some have the flag for it, but not the members.)
+template <class X>
+concept DenseInMemory = Dense<X> &&(DenseOf<X>::Flags& Eigen::DirectAccessBit) != 0 &&
+                        requires(const DenseOf<X>& ids) {
+  ids.data();
+  ids.innerStride();
+  ids.outerStride();
+};
+
 /// The ids themselves where they are in memory, else an evaluated copy. An expression is computed once, so
 /// that what is checked is what is looked up even if computing it again would give something else.
 template <class X>
 [[nodiscard]] decltype(auto) evaluated(const X& ids) {
   if constexpr (!Dense<X>) {
     return (ids);
-  } else if constexpr ((DenseOf<X>::Flags & Eigen::DirectAccessBit) != 0) {
+  } else if constexpr (DenseInMemory<X>) {
     return (ids.derived());
   } else {
     return typename DenseOf<X>::PlainObject(ids.derived());
