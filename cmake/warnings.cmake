@@ -8,7 +8,9 @@ function(gpt2_embeddings_warnings target)
   else()
     target_compile_options(${target} PRIVATE
       -Wall -Wextra -Wpedantic
-      -Wcast-align -Wcast-qual -Wconversion -Wdouble-promotion -Wextra-semi -Wformat=2 -Wmissing-declarations
-      -Wnon-virtual-dtor -Wold-style-cast -Woverloaded-virtual -Wshadow -Wsign-conversion -Wundef -Wunused)
+      -Wcast-align -Wcast-qual -Wconversion -Wextra-semi -Wformat=2 -Wmissing-declarations
+      -Wnon-virtual-dtor -Wold-style-cast -Woverloaded-virtual -Wshadow -Wsign-conversion -Wundef -Wunused
+      # Clang's objects to `const double x = a_float`, too.
+      $<$<CXX_COMPILER_ID:GNU>:-Wdouble-promotion>)
   endif()
 endfunction()

@@ -161,7 +161,8 @@ void print_tokens(const Ids& ids, const Ids& positions, const Options& options,
 
 void save(const std::string& path, const gpt2::Tensor3<float>& hidden, bool batch) {
   std::vector<std::uint64_t> shape;
-  for (std::size_t i = batch ? 0 : 1; i < 3; ++i) shape.push_back(static_cast<std::uint64_t>(hidden.dimension(i)));
+  for (std::size_t i = batch ? 0 : 1; i < 3; ++i)
+    shape.push_back(static_cast<std::uint64_t>(hidden.dimension(i)));
   const auto bytes = std::as_bytes(std::span(hidden.data(), static_cast<std::size_t>(hidden.size())));
   const std::vector<gpt2::NamedTensor> tensors{{"hidden", {gpt2::DType::F32, shape, bytes}}};
   gpt2::save_safetensors(path, tensors);
