@@ -172,7 +172,7 @@ inline GPT2Config parse_config(std::string_view text) {
 
 template <class C>
 requires std::same_as<C, GPT2Config> C from_pretrained(const std::filesystem::path& path) {
-  constexpr std::uint64_t largest = 4U * 1024 * 1024;
+  constexpr std::uint64_t largest = std::uint64_t{4} * 1024 * 1024;
   std::error_code ignored;
   const bool is_folder = std::filesystem::is_directory(path, ignored);
   const detail::ReadOnlyFile file(is_folder ? path / "config.json" : path);

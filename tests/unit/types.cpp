@@ -107,9 +107,10 @@ TEST_CASE("as_matrix and as_tensor3 see the same memory", "[types]") {
 
 TEST_CASE("as_tensor3 refuses a batch that does not divide the rows", "[types]") {
   Matrix<float> matrix(6, 4);
-  for (const auto& [batch, seq_length] :
+  for (const std::pair<Index, Index>& split :
        std::vector<std::pair<Index, Index>>{{2, 2}, {4, 2}, {0, 6}, {6, 0}, {-2, -3}, {Index{1} << 62, 4}}) {
-    const auto error = test::error_of<ShapeError>([&] { (void)as_tensor3(matrix, batch, seq_length); });
+    const auto error =
+        test::error_of<ShapeError>([&] { (void)as_tensor3(matrix, split.first, split.second); });
     CHECK(error.found() == "6 rows");
   }
   Matrix<float> empty(0, 4);

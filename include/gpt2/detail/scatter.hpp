@@ -71,13 +71,14 @@ void scatter_add(const SequenceShape& shape, const IdAt& ids, const RowView<G>& 
 /// How often each id occurs, in counts[id]; other elements of counts keep whatever they were.
 template <class I>
 void count_ids(const IdView<I>& ids, Index* counts) {
-  const auto for_each_id = [&](auto&& action) {
+  for (const bool clear : {true, false}) {
     for (Index sequence = 0; sequence < ids.batch; ++sequence) {
-      for (Index place = 0; place < ids.seq_length; ++place) action(counts[ids(sequence, place)]);
+      for (Index place = 0; place < ids.seq_length; ++place) {
+        Index& count = counts[ids(sequence, place)];
+        count = clear ? 0 : count + 1;
+      }
     }
-  };
-  for_each_id([](Index& count) { count = 0; });
-  for_each_id([](Index& count) { ++count; });
+  }
 }
 
 /// The ids that occur, ascending.
