@@ -11,6 +11,7 @@
 #include <initializer_list>
 #include <memory>
 #include <optional>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -249,7 +250,7 @@ class Embedding {
   [[nodiscard]] const Index* occurrences(const detail::IdView<I>& ids) {
     if (!options_.scale_grad_by_freq) return nullptr;
     counts_.resize(static_cast<std::size_t>(num_embeddings()));
-    detail::count_ids(ids, counts_.data());
+    detail::count_ids(ids, std::span(counts_));
     return counts_.data();
   }
 

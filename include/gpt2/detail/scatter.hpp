@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <optional>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -70,11 +71,11 @@ void scatter_add(const SequenceShape& shape, const IdAt& ids, const RowView<G>& 
 
 /// How often each id occurs, in counts[id]; other elements of counts keep whatever they were.
 template <class I>
-void count_ids(const IdView<I>& ids, Index* counts) {
+void count_ids(const IdView<I>& ids, std::span<Index> counts) {
   for (const bool clear : {true, false}) {
     for (Index sequence = 0; sequence < ids.batch; ++sequence) {
       for (Index place = 0; place < ids.seq_length; ++place) {
-        Index& count = counts[ids(sequence, place)];
+        Index& count = counts[static_cast<std::size_t>(ids(sequence, place))];
         count = clear ? 0 : count + 1;
       }
     }
