@@ -24,20 +24,6 @@ using namespace gpt2;
 
 namespace {
 
-template <class T>
-Matrix<T> drawn(Index rows, Index cols, std::uint64_t seed = 1) {
-  Matrix<T> matrix(rows, cols);
-  normal_(matrix, 1, seed);
-  return matrix;
-}
-
-IdMatrix<std::int64_t> random_ids(Index rows, Index cols, Index bound, unsigned seed = 1) {
-  std::mt19937 random(seed);
-  IdMatrix<std::int64_t> ids(rows, cols);
-  for (Index i = 0; i < ids.size(); ++i) ids.data()[i] = static_cast<Index>(random()) % bound;
-  return ids;
-}
-
 /// The definition: one place after the other, element by element.
 template <class A, class G>
 void add_one_by_one(Matrix<A>& grad, const IdMatrix<std::int64_t>& ids, const Matrix<G>& grad_output,
@@ -79,12 +65,12 @@ TEMPLATE_TEST_CASE("a gradient is the sum over the places in their order, on eve
   using T = TestType;
   using A = Accumulator<T>;
   constexpr Index num_embeddings = 23;
-  const IdMatrix<std::int64_t> ids = random_ids(5, 60, num_embeddings);
+  const IdMatrix<std::int64_t> ids = test::random_ids(5, 60, num_embeddings);
   for (const Index cols : {1, 16, 37, 100}) {
     for (const bool by_freq : {false, true}) {
       const EmbeddingOptions options{.padding_idx = 4, .scale_grad_by_freq = by_freq};
-      const Matrix<T> grad_output = drawn<T>(ids.size(), cols);
-      const Matrix<A> wide_output = drawn<A>(ids.size(), cols, 2);
+      const Matrix<T> grad_output = test::drawn<T>(ids.size(), cols);
+      const Matrix<A> wide_output = test::drawn<A>(ids.size(), cols, 2);
       Matrix<A> expected = Matrix<A>::Zero(num_embeddings, cols);
       add_one_by_one(expected, ids, grad_output, options);
       add_one_by_one(expected, ids, wide_output, options);  // a second call adds to the first
@@ -104,8 +90,8 @@ TEMPLATE_TEST_CASE("a gradient is the sum over the places in their order, on eve
 }
 
 TEST_CASE("grad_output may have any form that out may have", "[gradients]") {
-  const IdMatrix<std::int64_t> ids = random_ids(2, 3, 5);
-  const Matrix<float> grad_output = drawn<float>(6, 4);
+  const IdMatrix<std::int64_t> ids = test::random_ids(2, 3, 5);
+  const Matrix<float> grad_output = test::drawn<float>(6, 4);
   Matrix<float> expected = Matrix<float>::Zero(5, 4);
   add_one_by_one(expected, ids, grad_output);
   const auto check = [&](const auto& given_ids, const auto& given) {
@@ -117,7 +103,7 @@ TEST_CASE("grad_output may have any form that out may have", "[gradients]") {
   check(ids, Eigen::Map<const Matrix<float>>(grad_output.data(), 6, 4));
   check(ids, as_tensor3(grad_output, 2, 3));
   check(ids, Tensor3<float>(as_tensor3(grad_output, 2, 3)));
-  Matrix<float> wide = drawn<float>(9, 9);
+  Matrix<float> wide = test::drawn<float>(9, 9);
   wide.block(2, 3, 6, 4) = grad_output;
   check(ids, wide.block(2, 3, 6, 4));
   const IdVector<int> flat = Eigen::Map<const IdVector<std::int64_t>>(ids.data(), 6).cast<int>();
@@ -132,7 +118,7 @@ TEST_CASE("the padding row gets exactly no gradient", "[gradients]") {
   table.backward(std::vector<int>{3, 3, 3}, grad_output);
   CHECK(table.has_grad());
   CHECK(test::same_bits(table.grad(), Matrix<float>::Zero(4, 3)));
-  table.backward(std::vector<int>{3, 0, 3}, drawn<float>(3, 3));
+  table.backward(std::vector<int>{3, 0, 3}, test::drawn<float>(3, 3));
   CHECK(test::same_bits(table.grad().row(3), Matrix<float>::Zero(1, 3)));
   CHECK(!table.grad().row(0).isZero(0));
 }
@@ -201,7 +187,7 @@ TEST_CASE("a tied head adds to the same gradient", "[gradients]") {
 TEST_CASE("what cannot be is refused, and the gradient is as it was", "[gradients]") {
   for (const bool by_freq : {false, true}) {
     Embedding<float> table(5, 3, {.scale_grad_by_freq = by_freq});
-    const Matrix<float> two = drawn<float>(2, 3);
+    const Matrix<float> two = test::drawn<float>(2, 3);
     const auto index_error = [&] {
       IdMatrix<std::int64_t> ids(1, 2);
       ids << 1, 4294967297;  // 1, if it were narrowed
@@ -233,7 +219,7 @@ TEST_CASE("what cannot be is refused, and the gradient is as it was", "[gradient
 
 TEST_CASE("a borrowed table has a gradient of its own, and is copied by the first step, once",
           "[gradients]") {
-  const auto memory = std::make_shared<Matrix<float>>(drawn<float>(4, 2));
+  const auto memory = std::make_shared<Matrix<float>>(test::drawn<float>(4, 2));
   const Matrix<float> before = *memory;
   auto table = Embedding<float>::view({memory->data(), 4, 2}, memory);
   table.backward(std::vector<int>{3, 3}, Matrix<float>::Ones(2, 2).eval());
@@ -318,7 +304,7 @@ TEST_CASE("renorm scales rows above max_norm by max_norm / (norm + 1e-7), of any
 }
 
 TEST_CASE("renorm touches the rows of the ids only, each of them once", "[gradients]") {
-  Matrix<double> weight = 10 * drawn<double>(5, 3);
+  Matrix<double> weight = 10 * test::drawn<double>(5, 3);
   weight.row(2).setZero();
   Embedding<double> table(weight);
   IdMatrix<int> ids(2, 3);
@@ -339,7 +325,7 @@ TEST_CASE("renorm touches the rows of the ids only, each of them once", "[gradie
 TEMPLATE_TEST_CASE("renorm computes in double and rounds once", "[gradients]", float, Eigen::half,
                    Eigen::bfloat16) {
   using T = TestType;
-  const Matrix<T> weight = drawn<T>(200, 7);
+  const Matrix<T> weight = test::drawn<T>(200, 7);
   const double max_norm = 0.1 + 1e-12;  // no float
   Embedding<T> table(weight);
   Embedding<double> in_double(Matrix<double>(weight.template cast<double>()));
@@ -356,7 +342,7 @@ TEMPLATE_TEST_CASE("renorm computes in double and rounds once", "[gradients]", f
 }
 
 TEST_CASE("renorm refuses what cannot be before any row changes", "[gradients]") {
-  const Matrix<double> weight = 10 * drawn<double>(5, 3);
+  const Matrix<double> weight = 10 * test::drawn<double>(5, 3);
   Embedding<double> table(weight);
   const double nan = std::numeric_limits<double>::quiet_NaN();
   CHECK(test::error_of<IndexError>([&] { table.renorm({0, 5}, 1); }).value() == 5);
@@ -385,7 +371,7 @@ TEST_CASE("renorm refuses what cannot be before any row changes", "[gradients]")
 
 TEST_CASE("the gradient of wpe is summed over the batch, in its order", "[gradients]") {
   const GPT2Config config{.n_positions = 12, .n_embd = 20};
-  const Matrix<float> grad_output = drawn<float>(30 * 4, 20);
+  const Matrix<float> grad_output = test::drawn<float>(30 * 4, 20);
   const IdMatrix<std::int64_t> position_ids = consecutive(30, 4, 5);
   Matrix<float> expected = Matrix<float>::Zero(12, 20);
   add_one_by_one(expected, position_ids, grad_output);
@@ -423,9 +409,9 @@ namespace {
 struct Sum {
   GPT2Embeddings<float> embeddings{
       GPT2Config{.vocab_size = 11, .n_positions = 9, .n_embd = 18, .bos_token_id = 0, .eos_token_id = 0}};
-  IdMatrix<std::int64_t> input_ids = random_ids(20, 4, 11);
-  IdMatrix<std::int64_t> types = random_ids(20, 4, 3, 2);
-  Matrix<float> grad_output = drawn<float>(80, 18);
+  IdMatrix<std::int64_t> input_ids = test::random_ids(20, 4, 11);
+  IdMatrix<std::int64_t> types = test::random_ids(20, 4, 3, 2);
+  Matrix<float> grad_output = test::drawn<float>(80, 18);
   Matrix<float> wte = Matrix<float>::Zero(11, 18);
   Matrix<float> wpe = Matrix<float>::Zero(9, 18);
 
@@ -497,7 +483,7 @@ TEST_CASE("soft prompts leave wte alone, but for token types", "[gradients]") {
 TEST_CASE("every lookup of the sum counts its own ids", "[gradients]") {
   // As in PyTorch, where each of the three lookups is an operation of its own, and one sequence of positions is
   // looked up once for the whole batch.
-  Matrix<float> weight = drawn<float>(4, 2);
+  Matrix<float> weight = test::drawn<float>(4, 2);
   const EmbeddingOptions options{.padding_idx = 0, .scale_grad_by_freq = true};
   GPT2Embeddings<float> embeddings(Embedding<float>(weight, options), Embedding<float>(weight, options));
   IdMatrix<int> input_ids(2, 2);
@@ -568,13 +554,13 @@ TEST_CASE("when the sum's gradient throws, neither table's has changed", "[gradi
 
 TEST_CASE("gradients are what finite differences are", "[gradients]") {
   // The loss is the sum of the sines of the hidden states, so its gradient there is their cosines.
-  GPT2Embeddings<double> embeddings(Embedding<double>(drawn<double>(6, 3, 1)),
-                                    Embedding<double>(drawn<double>(5, 3, 2)));
-  const IdMatrix<std::int64_t> input_ids = random_ids(2, 4, 6);
-  const IdMatrix<std::int64_t> types = random_ids(2, 4, 6, 5);
+  GPT2Embeddings<double> embeddings(Embedding<double>(test::drawn<double>(6, 3, 1)),
+                                    Embedding<double>(test::drawn<double>(5, 3, 2)));
+  const IdMatrix<std::int64_t> input_ids = test::random_ids(2, 4, 6);
+  const IdMatrix<std::int64_t> types = test::random_ids(2, 4, 6, 5);
   IdMatrix<std::int64_t> positions(2, 4);
   positions << 0, 1, 2, 3, 4, 4, 1, 0;
-  const Matrix<double> embeds = drawn<double>(8, 3, 3);
+  const Matrix<double> embeds = test::drawn<double>(8, 3, 3);
   const auto cosines = [](const Tensor3<double>& hidden) -> Matrix<double> {
     return as_matrix(hidden).array().cos();
   };

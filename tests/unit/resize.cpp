@@ -8,19 +8,11 @@
 #include <vector>
 
 #include "gpt2/embedding.hpp"
-#include "gpt2/initialization.hpp"
 #include "support.hpp"
 
 using namespace gpt2;
 
 namespace {
-
-template <class T>
-Matrix<T> drawn(Index rows, Index cols, double stddev = 1, std::uint64_t seed = 1) {
-  Matrix<T> matrix(rows, cols);
-  normal_(matrix, stddev, seed);
-  return matrix;
-}
 
 Matrix<double> covariance(const Matrix<double>& rows) {
   const Matrix<double> centred = rows.rowwise() - rows.colwise().mean();
@@ -40,7 +32,7 @@ Matrix<double> column(std::initializer_list<double> values) {
 TEMPLATE_TEST_CASE("kept rows are identical, new rows come last", "[resize]", float, double, Eigen::half,
                    Eigen::bfloat16) {
   using T = TestType;
-  Matrix<T> weight = drawn<T>(6, 4);
+  Matrix<T> weight = test::drawn<T>(6, 4);
   weight(2, 1) = std::numeric_limits<T>::quiet_NaN();
   weight(2, 2) = std::numeric_limits<T>::infinity();
   weight(3, 0) = static_cast<T>(-0.0F);
@@ -78,7 +70,7 @@ TEST_CASE("new rows have the mean and 1e-9 times the covariance of the old ones"
       0, 1, -2, 0,       //
       0, 0, 0.5, 0.25,   //
       0, 0, 0, 0.01;
-  Matrix<double> weight = drawn<double>(1500, 4) * mixing;
+  Matrix<double> weight = test::drawn<double>(1500, 4) * mixing;
   weight.rowwise() += Eigen::RowVector4d(5, -7, 0, 100);
   const Embedding<double> table(weight);
   constexpr Index added = 40000;
@@ -111,24 +103,24 @@ TEST_CASE("new rows are the mean where the covariance is not positive definite",
     for (Index i = 0; i < 3; ++i) CHECK(rows.row(i).isApprox(mean, 1e-14));
     CHECK(test::same_bits(rows.row(0), rows.row(2)));
   };
-  check_mean(drawn<double>(1, 4));
-  check_mean(drawn<double>(4, 4));
-  check_mean(drawn<double>(5, 8));
+  check_mean(test::drawn<double>(1, 4));
+  check_mean(test::drawn<double>(4, 4));
+  check_mean(test::drawn<double>(5, 8));
   // More rows than columns, but they span less.
-  Matrix<double> dependent = drawn<double>(500, 4);
+  Matrix<double> dependent = test::drawn<double>(500, 4);
   dependent.col(3) = 2 * dependent.col(0) - dependent.col(1) / 3;
   check_mean(dependent);
-  Matrix<double> constant = drawn<double>(500, 4);
+  Matrix<double> constant = test::drawn<double>(500, 4);
   constant.col(1).setConstant(0.1);
   check_mean(constant);
   check_mean(Matrix<double>::Constant(500, 4, 0.1));
   // One row more than columns is enough: then they scatter.
-  const Matrix<double> scattered = new_rows(drawn<double>(5, 4));
+  const Matrix<double> scattered = new_rows(test::drawn<double>(5, 4));
   CHECK(!test::same_bits(scattered.row(0), scattered.row(1)));
 }
 
 TEST_CASE("a table with a NaN has a NaN for its mean, and only in that column", "[resize]") {
-  Matrix<double> weight = drawn<double>(20, 3);
+  Matrix<double> weight = test::drawn<double>(20, 3);
   weight(7, 1) = std::numeric_limits<double>::quiet_NaN();
   const Matrix<double> rows = resize_token_embeddings(Embedding<double>(weight), 22).weight().bottomRows(2);
   CHECK(std::isnan(rows(0, 1)));
@@ -137,7 +129,7 @@ TEST_CASE("a table with a NaN has a NaN for its mean, and only in that column", 
 }
 
 TEST_CASE("new rows are computed in double and rounded once", "[resize]") {
-  const Matrix<Eigen::half> halves = drawn<Eigen::half>(50, 3, 0.02);
+  const Matrix<Eigen::half> halves = test::drawn<Eigen::half>(50, 3, 1, 0.02);
   const Embedding<double> exact(Matrix<double>(halves.cast<double>()));
   for (const bool mean_resizing : {true, false}) {
     const ResizeOptions options{.mean_resizing = mean_resizing, .seed = 3};
@@ -159,7 +151,7 @@ TEST_CASE("a mean of many half-precision rows does not stop growing", "[resize]"
 }
 
 TEST_CASE("without mean_resizing new rows are N(0, 0.02²)", "[resize]") {
-  const Embedding<double> table(drawn<double>(10, 50, 7));
+  const Embedding<double> table(test::drawn<double>(10, 50, 1, 7));
   const Matrix<double> rows =
       resize_token_embeddings(table, 2010, {.mean_resizing = false}).weight().bottomRows(2000);
   const auto n = static_cast<double>(rows.size());
@@ -176,7 +168,7 @@ TEST_CASE("out of no rows, new ones are N(0, 0.02²), too", "[resize]") {
 }
 
 TEST_CASE("new rows are a function of the seed, and not of how many there are", "[resize]") {
-  const Embedding<float> table(drawn<float>(30, 5));
+  const Embedding<float> table(test::drawn<float>(30, 5));
   for (const bool mean_resizing : {true, false}) {
     const auto resized = [&](Index rows, std::uint64_t seed) {
       return Matrix<float>(
@@ -197,7 +189,7 @@ TEST_CASE("new rows do not repeat the table that the same seed gave", "[resize]"
 }
 
 TEST_CASE("options are carried over, but not a padding_idx beyond the end", "[resize]") {
-  const Embedding<float> table(drawn<float>(6, 2), {.padding_idx = -2, .scale_grad_by_freq = true});
+  const Embedding<float> table(test::drawn<float>(6, 2), {.padding_idx = -2, .scale_grad_by_freq = true});
   CHECK(resize_token_embeddings(table, 9).options() ==
         EmbeddingOptions{.padding_idx = 4, .scale_grad_by_freq = true});
   CHECK(resize_token_embeddings(table, 5).options().padding_idx == 4);
@@ -208,7 +200,7 @@ TEST_CASE("options are carried over, but not a padding_idx beyond the end", "[re
 }
 
 TEST_CASE("a resized table owns its rows and has no gradient", "[resize]") {
-  auto memory = std::make_shared<Matrix<float>>(drawn<float>(6, 2));
+  auto memory = std::make_shared<Matrix<float>>(test::drawn<float>(6, 2));
   auto table = Embedding<float>::view({memory->data(), 6, 2}, memory);
   table.backward(std::vector<int>{1}, Matrix<float>::Ones(1, 2).eval());
   const Matrix<float> before = *memory;
@@ -223,7 +215,7 @@ TEST_CASE("a resized table owns its rows and has no gradient", "[resize]") {
 }
 
 TEST_CASE("sizes that cannot be are refused by name", "[resize]") {
-  const Embedding<float> table(drawn<float>(6, 2));
+  const Embedding<float> table(test::drawn<float>(6, 2));
   constexpr Index largest = std::numeric_limits<Index>::max();
   const auto error = [&](Index size, Index multiple) {
     return test::error_of<ArgumentError>(
@@ -249,7 +241,7 @@ TEST_CASE("sizes that cannot be are refused by name", "[resize]") {
 
 TEMPLATE_TEST_CASE("fewer positions are the first ones, whatever the growth", "[resize]", float, double,
                    Eigen::half, Eigen::bfloat16) {
-  const Embedding<TestType> table(drawn<TestType>(6, 3));
+  const Embedding<TestType> table(test::drawn<TestType>(6, 3));
   for (const auto growth : {PositionGrowth::interpolate, PositionGrowth::repeat_last, PositionGrowth::zero}) {
     for (const Index size : {0, 1, 4, 6}) {
       const auto resized = resize_positions(table, size, growth);
@@ -274,7 +266,7 @@ TEST_CASE("interpolated positions are stretched linearly, first and last are kep
             .isApprox(column({1, 1 + 2.0 / 3, 2 + 2.0 / 3, 4}), 1e-15));
 
   // 1,024 positions to 2,048: what NumPy's interp(linspace(0, 1023, 2048), arange(1024), …) means.
-  const Matrix<double> rows = drawn<double>(1024, 2);
+  const Matrix<double> rows = test::drawn<double>(1024, 2);
   const auto longer = resize_positions(Embedding<double>(rows), 2048, PositionGrowth::interpolate);
   for (Index i = 0; i < 2047; ++i) {
     const double place = static_cast<double>(i) * 1023 / 2047;
@@ -290,7 +282,7 @@ TEST_CASE("interpolated positions are stretched linearly, first and last are kep
 
 TEMPLATE_TEST_CASE("rows that fall on old ones are those, bit for bit", "[resize]", float, double,
                    Eigen::half, Eigen::bfloat16) {
-  Matrix<TestType> weight = drawn<TestType>(5, 3);
+  Matrix<TestType> weight = test::drawn<TestType>(5, 3);
   weight(4, 0) = std::numeric_limits<TestType>::infinity();
   weight(0, 1) = static_cast<TestType>(-0.0F);
   const auto longer = resize_positions(Embedding<TestType>(weight), 4 * 7 + 1, PositionGrowth::interpolate);
@@ -298,7 +290,7 @@ TEMPLATE_TEST_CASE("rows that fall on old ones are those, bit for bit", "[resize
 }
 
 TEST_CASE("interpolation is computed in double and rounded once", "[resize]") {
-  const Matrix<Eigen::bfloat16> weight = drawn<Eigen::bfloat16>(8, 4);
+  const Matrix<Eigen::bfloat16> weight = test::drawn<Eigen::bfloat16>(8, 4);
   const auto rounded = resize_positions(Embedding<Eigen::bfloat16>(weight), 50, PositionGrowth::interpolate);
   const auto exact = resize_positions(Embedding<double>(Matrix<double>(weight.cast<double>())), 50,
                                       PositionGrowth::interpolate);

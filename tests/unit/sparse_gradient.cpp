@@ -14,20 +14,6 @@ using namespace gpt2;
 
 namespace {
 
-template <class T>
-Matrix<T> drawn(Index rows, Index cols, std::uint64_t seed = 1) {
-  Matrix<T> matrix(rows, cols);
-  normal_(matrix, 1, seed);
-  return matrix;
-}
-
-IdMatrix<std::int64_t> random_ids(Index rows, Index cols, Index bound, unsigned seed = 1) {
-  std::mt19937 random(seed);
-  IdMatrix<std::int64_t> ids(rows, cols);
-  for (Index i = 0; i < ids.size(); ++i) ids.data()[i] = static_cast<Index>(random()) % bound;
-  return ids;
-}
-
 SparseGradient<float> gradient(std::vector<Index> rows, std::vector<float> values) {
   const auto n = static_cast<Index>(rows.size());
   return {Eigen::Map<IdVector<Index>>(rows.data(), n),
@@ -45,7 +31,7 @@ TEMPLATE_TEST_CASE("a sparse gradient is the dense one's rows, bit for bit, on e
   using T = TestType;
   using A = Accumulator<T>;
   constexpr Index num_embeddings = 300;
-  const IdMatrix<std::int64_t> ids = random_ids(4, 60, num_embeddings);
+  const IdMatrix<std::int64_t> ids = test::random_ids(4, 60, num_embeddings);
   std::vector<Index> occurring(ids.data(), ids.data() + ids.size());
   std::sort(occurring.begin(), occurring.end());
   occurring.erase(std::unique(occurring.begin(), occurring.end()), occurring.end());
@@ -55,7 +41,7 @@ TEMPLATE_TEST_CASE("a sparse gradient is the dense one's rows, bit for bit, on e
   for (const Index cols : {1, 37}) {
     for (const bool by_freq : {false, true}) {
       Embedding<T> table(num_embeddings, cols, {.padding_idx = padding_idx, .scale_grad_by_freq = by_freq});
-      const Matrix<T> grad_output = drawn<T>(ids.size(), cols);
+      const Matrix<T> grad_output = test::drawn<T>(ids.size(), cols);
       table.backward(ids, grad_output);
       const auto check = [&](const SparseGradient<A>& sparse) {
         CHECK(std::vector<Index>(sparse.rows.data(), sparse.rows.data() + sparse.rows.size()) == occurring);
@@ -180,10 +166,10 @@ TEST_CASE("merge is the union of rows, summed where both have one", "[sparse_gra
 
 TEST_CASE("merging the gradients of two batches is adding their dense ones", "[sparse_gradient]") {
   Embedding<double> table(200, 8);
-  const auto first_ids = random_ids(1, 150, 200, 1);
-  const auto second_ids = random_ids(1, 150, 200, 2);
-  const Matrix<double> first_grad = drawn<double>(150, 8, 1);
-  const Matrix<double> second_grad = drawn<double>(150, 8, 2);
+  const auto first_ids = test::random_ids(1, 150, 200, 1);
+  const auto second_ids = test::random_ids(1, 150, 200, 2);
+  const Matrix<double> first_grad = test::drawn<double>(150, 8, 1);
+  const Matrix<double> second_grad = test::drawn<double>(150, 8, 2);
   auto merged = table.sparse_backward(first_ids, first_grad);
   const auto second = table.sparse_backward(second_ids, second_grad);
   Matrix<double> one_by_one = Matrix<double>::Zero(200, 8);
@@ -210,8 +196,8 @@ TEST_CASE("merge refuses what does not fit, and changes nothing", "[sparse_gradi
 }
 
 TEST_CASE("a row-wise step with a sparse gradient is the dense step", "[sparse_gradient]") {
-  const auto ids = random_ids(1, 40, 100);
-  const Matrix<float> grad_output = drawn<float>(40, 6);
+  const auto ids = test::random_ids(1, 40, 100);
+  const Matrix<float> grad_output = test::drawn<float>(40, 6);
   Embedding<float> dense(100, 6);
   Embedding<float> sparse = dense;
   dense.backward(ids, grad_output);

@@ -5,15 +5,18 @@
 /// What the unit tests share: asking for an error by type, comparing bits, a plain statement of each
 /// operation.
 
+#include <cstdint>
 #include <cstring>
 #include <exception>
 #include <functional>
+#include <random>
 #include <string>
 #include <type_traits>
 #include <typeinfo>
 #include <utility>
 
 #include "catch.hpp"
+#include "gpt2/initialization.hpp"
 #include "gpt2/types.hpp"
 
 namespace test {
@@ -61,6 +64,23 @@ bool same_bits(const gpt2::Tensor3<T>& a, const Eigen::DenseBase<B>& b) {
 template <class T>
 bool same_bits(const gpt2::Tensor3<T>& a, const gpt2::Tensor3<T>& b) {
   return a.dimensions() == b.dimensions() && same_bits(gpt2::as_matrix(a), gpt2::as_matrix(b));
+}
+
+/// Ids drawn evenly from [0, bound).
+inline gpt2::IdMatrix<std::int64_t> random_ids(gpt2::Index rows, gpt2::Index cols, gpt2::Index bound,
+                                               unsigned seed = 1) {
+  std::mt19937 random(seed);
+  gpt2::IdMatrix<std::int64_t> ids(rows, cols);
+  for (gpt2::Index i = 0; i < ids.size(); ++i) ids.data()[i] = static_cast<gpt2::Index>(random()) % bound;
+  return ids;
+}
+
+/// A matrix of N(0, stddev²).
+template <class T>
+gpt2::Matrix<T> drawn(gpt2::Index rows, gpt2::Index cols, std::uint64_t seed = 1, double stddev = 1) {
+  gpt2::Matrix<T> matrix(rows, cols);
+  gpt2::normal_(matrix, stddev, seed);
+  return matrix;
 }
 
 /// A device that cuts its work into uneven parts, in reverse order, on the calling thread.

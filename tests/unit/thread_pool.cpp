@@ -16,23 +16,12 @@
 
 using namespace gpt2;
 
-namespace {
-
-IdMatrix<std::int64_t> random_ids(Index rows, Index cols, Index bound, unsigned seed) {
-  std::mt19937 random(seed);
-  IdMatrix<std::int64_t> ids(rows, cols);
-  for (Index i = 0; i < ids.size(); ++i) ids.data()[i] = static_cast<Index>(random()) % bound;
-  return ids;
-}
-
-}  // namespace
-
 TEMPLATE_TEST_CASE("any number of threads gives the same bits", "[thread_pool]", float, Eigen::bfloat16) {
   using T = TestType;
   const GPT2Config config{.vocab_size = 1000, .n_positions = 256, .n_embd = 768};
-  const IdMatrix<std::int64_t> ids = random_ids(4, 256, 1000, 1);
-  const IdMatrix<std::int64_t> types = random_ids(4, 256, 2, 2);
-  const IdMatrix<std::int64_t> position_ids = random_ids(4, 256, 256, 3);
+  const IdMatrix<std::int64_t> ids = test::random_ids(4, 256, 1000, 1);
+  const IdMatrix<std::int64_t> types = test::random_ids(4, 256, 2, 2);
+  const IdMatrix<std::int64_t> position_ids = test::random_ids(4, 256, 256, 3);
   Matrix<float> grad(4 * 256, 768);
   normal_(grad, 1, 4);
   const GPT2Embeddings<T> fresh(config);
