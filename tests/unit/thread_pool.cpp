@@ -6,7 +6,6 @@
 #define EIGEN_USE_THREADS
 
 #include <cstdint>
-#include <random>
 #include <vector>
 
 #include "gpt2/dropout.hpp"

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <optional>
 #include <span>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -30,23 +31,33 @@ void accumulate_row(Index size, A* out, const From* from, Index divisor) {
   }
 }
 
+/// out = 0 + from / divisor: what accumulate_row() makes of zeros, which need not be there. (-0 becomes 0.)
+template <class A, class From>
+void begin_row(Index size, A* out, const From* from, Index divisor) {
+  Row<A>(out, size) = ConstRow<From>(from, size).template cast<A>() / static_cast<A>(divisor) + A{0};
+}
+
 /// Calls body(first, last) for slices of a row's columns, on the device's threads if there is enough to do.
-/// Slices begin at cache lines. Each column costs about `bytes` of memory traffic.
+/// There are as many slices as threads, for narrow ones waste memory traffic, and they begin at cache lines.
 ///
 /// A backward pass is divided by columns, not by rows: every sum is formed by one thread, in the order of the
 /// ids, so it has the same bits for any number of threads.
 template <class A, Device D, class Body>
 void for_columns(const D& device, Index rows, Index cols, const Body& body) {
-  constexpr Index columns_per_line = 64 / Index{sizeof(A)};
-  const Index lines = (cols + columns_per_line - 1) / columns_per_line;
-  const auto columns_of = [&](Index first, Index last) {
-    body(first * columns_per_line, std::min(last * columns_per_line, cols));
-  };
-  if (rows < fewest_rows_for_threads) {
-    columns_of(0, lines);
-  } else {
-    for_parts(device, lines, rows * 3 * 64, columns_of);
+  if constexpr (!std::is_same_v<D, Eigen::DefaultDevice>) {
+    constexpr Index columns_per_line = 64 / Index{sizeof(A)};
+    const Index lines = (cols + columns_per_line - 1) / columns_per_line;
+    const Index slices = std::min<Index>(lines, device.numThreads());
+    if (rows >= fewest_rows_for_threads && slices > 1) {
+      const auto begin_of = [&](Index slice) {
+        return std::min(lines * slice / slices * columns_per_line, cols);
+      };
+      const auto slices_of = [&](Index first, Index last) { body(begin_of(first), begin_of(last)); };
+      for_parts(device, slices, rows * 3 * (cols / slices) * Index{sizeof(A)}, slices_of);
+      return;
+    }
   }
+  body(Index{0}, cols);
 }
 
 /// grad[id] += grad_output[i] (/ counts[id]) for the id at each place, in their order; the row at padding_idx
@@ -102,7 +113,7 @@ template <class A, class I, class G, class D>
 [[nodiscard]] SparseGradient<A> sparse_gradient(const IdView<I>& ids, const RowView<G>& grad_output,
                                                 std::optional<Index> padding_idx, bool scale_by_freq,
                                                 const D& device) {
-  // Sorting the places by row, then by themselves, keeps the order in which each row's terms are summed.
+  // The places of each row, by row and then by themselves: the order in which its terms are summed.
   std::vector<std::pair<Index, Index>> places;
   places.reserve(static_cast<std::size_t>(grad_output.rows));
   for (Index i = 0, sequence = 0; sequence < ids.batch; ++sequence) {
@@ -112,23 +123,37 @@ template <class A, class I, class G, class D>
     }
   }
   std::sort(places.begin(), places.end());
-  std::vector<Index> begins;  // of each row's places
-  for (std::size_t i = 0; i < places.size(); ++i) {
-    if (i == 0 || places[i].first != places[i - 1].first) begins.push_back(static_cast<Index>(i));
-  }
-  const auto unique = static_cast<Index>(begins.size());
-  begins.push_back(static_cast<Index>(places.size()));
 
-  SparseGradient<A> gradient{IdVector<Index>(unique), Matrix<A>::Zero(unique, grad_output.cols)};
-  for_rows(device, unique, grad_output.cols * 3 * Index{sizeof(A)}, [&](Index first, Index last) {
-    for (Index i = first; i < last; ++i) {
-      const Index begin = begins[static_cast<std::size_t>(i)];
-      const Index end = begins[static_cast<std::size_t>(i) + 1];
-      gradient.rows[i] = places[static_cast<std::size_t>(begin)].first;
-      for (Index j = begin; j < end; ++j) {
-        accumulate_row(grad_output.cols, gradient.values.data() + i * grad_output.cols,
-                       grad_output.row(places[static_cast<std::size_t>(j)].second),
-                       scale_by_freq ? end - begin : 1);
+  struct Place {
+    Index row = -1;     // of the sparse gradient; -1 for padding
+    Index count = 0;    // of the row's places
+    bool first = true;  // of them
+  };
+  std::vector<Place> place_at(static_cast<std::size_t>(grad_output.rows));
+  Index unique = 0;
+  for (auto begin = places.begin(); begin != places.end(); ++unique) {
+    const auto end =
+        std::find_if(begin, places.end(), [&](const auto& p) { return p.first != begin->first; });
+    for (auto place = begin; place != end; ++place) {
+      place_at[static_cast<std::size_t>(place->second)] = {unique, end - begin, place == begin};
+    }
+    begin = end;
+  }
+
+  SparseGradient<A> gradient{IdVector<Index>(unique), Matrix<A>(unique, grad_output.cols)};
+  for (const auto& [row, i] : places) gradient.rows[place_at[static_cast<std::size_t>(i)].row] = row;
+  // In the order of the places, like scatter_add(): reading grad_output from front to back is what takes the
+  // least time.
+  const RowView<A> values{gradient.values.data(), unique, grad_output.cols, grad_output.cols};
+  for_columns<A>(device, grad_output.rows, grad_output.cols, [&](Index first, Index last) {
+    for (Index i = 0; i < grad_output.rows; ++i) {
+      const Place& place = place_at[static_cast<std::size_t>(i)];
+      if (place.row < 0) continue;
+      const Index divisor = scale_by_freq ? place.count : 1;
+      if (place.first) {
+        begin_row(last - first, values.row(place.row) + first, grad_output.row(i) + first, divisor);
+      } else {
+        accumulate_row(last - first, values.row(place.row) + first, grad_output.row(i) + first, divisor);
       }
     }
   });
