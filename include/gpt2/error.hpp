@@ -232,7 +232,8 @@ class CheckpointError : public Error {
   /// InvalidHeaderDeserialization, InvalidOffset, MetadataIncompleteBuffer, ValidationOverflow,
   /// MisalignedSlice, TensorInvalidInfo, TensorNotFound, InvalidTensorView, InvalidTensorName,
   /// InvalidMetadata, IoError.
-  /// The library's own: ConfigInvalid, IndexInvalid, AmbiguousTensor, UnexpectedDType, UnexpectedShape.
+  /// The library's own: ConfigInvalid, IndexInvalid, AmbiguousTensor, UnexpectedDType, UnexpectedShape,
+  /// UnexpectedValue.
   [[nodiscard]] const std::string& kind() const noexcept { return details_->kind; }
 
  private:

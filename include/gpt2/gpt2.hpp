@@ -3,7 +3,7 @@
 
 /// \file
 /// Everything. Headers of their own (embedding.hpp, embeddings.hpp, …) compile faster; only this one,
-/// config_json.hpp, safetensors.hpp and pretrained.hpp parse JSON.
+/// config_json.hpp, safetensors.hpp, pretrained.hpp and quantized_checkpoint.hpp parse JSON.
 
 #include "gpt2/config.hpp"
 #include "gpt2/config_json.hpp"
@@ -12,9 +12,12 @@
 #include "gpt2/embeddings.hpp"
 #include "gpt2/error.hpp"
 #include "gpt2/initialization.hpp"
+#include "gpt2/lm_head.hpp"
 #include "gpt2/position_embeddings.hpp"
 #include "gpt2/position_ids.hpp"
 #include "gpt2/pretrained.hpp"
+#include "gpt2/quantized_checkpoint.hpp"
+#include "gpt2/quantized_embedding.hpp"
 #include "gpt2/resize.hpp"
 #include "gpt2/safetensors.hpp"
 #include "gpt2/sparse_gradient.hpp"

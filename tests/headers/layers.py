@@ -17,13 +17,13 @@ LAYERS = [
     {"types", "config"},
     {"position_ids", "initialization", "sparse_gradient", "config_json", "safetensors"},
     {"embedding"},
-    {"position_embeddings", "quantized_embedding", "dropout", "resize", "lm_head"},
-    {"embeddings"},
-    {"pretrained"},
+    {"position_embeddings", "dropout", "resize", "lm_head"},
+    {"embeddings", "quantized_embedding"},
+    {"pretrained", "quantized_checkpoint"},
     {"gpt2"},
 ]
 LAYER = {f"{name}.hpp": layer for layer, names in enumerate(LAYERS) for name in names}
-PARSES_JSON = {"config_json.hpp", "safetensors.hpp", "pretrained.hpp", "gpt2.hpp"}
+PARSES_JSON = {"config_json.hpp", "safetensors.hpp", "pretrained.hpp", "quantized_checkpoint.hpp", "gpt2.hpp"}
 INCLUDE = re.compile(r'^\s*#\s*include\s*(?:"([^"]+)"|<([^>]+)>)', re.MULTILINE)
 
 

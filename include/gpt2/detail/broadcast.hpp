@@ -34,8 +34,8 @@ template <class X>
   return view;
 }
 
-/// Throws: ArgumentError if past_length is negative; IndexError if positions past_length, past_length + 1, … do
-/// not fit in wpe.
+/// Throws: ArgumentError if past_length is negative; IndexError if positions past_length, past_length + 1, …
+/// do not fit in wpe.
 inline void check_past_length(Index past_length, Index seq_length, Index n_positions) {
   if (past_length < 0) throw ArgumentError("past_length", past_length, "is negative");
   if (past_length > n_positions - seq_length) {

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+/// \file The products behind the output head: logits, and what their gradient adds to hidden states and
+/// table. All of them are cut into tiles of a fixed size, each formed by one thread, so their bits depend
+/// neither on the device nor on how much of the vocabulary is asked for at a time.
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+#include "gpt2/detail/dot_products.hpp"
+#include "gpt2/detail/hidden.hpp"
+#include "gpt2/detail/rows.hpp"
+#include "gpt2/detail/widen.hpp"
+#include "gpt2/types.hpp"
+
+namespace gpt2::detail {
+
+/// What the head computes in, for tables that store S.
+template <class S>
+using HeadScalar = std::conditional_t<std::is_same_v<S, double>, double, float>;
+
+/// A table as the head sees it.
+template <class S>
+struct Head {
+  RowView<const S> rows;             // those that are scored
+  const float* scales = nullptr;     // of a quantised table, whose rows are scale * stored + offset;
+  const float* offsets = nullptr;    // else null
+  HeadScalar<S> logit_soft_cap = 0;  // 0 for none
+};
+
+/// How the head's work is cut. The defaults keep a tile and what it is made of in the second-level cache, and
+/// what is in memory at a time at 2 MiB of float logits, or one tile's width where states are very many.
+struct HeadTiling {
+  Index states = 256;                       ///< of a tile
+  Index rows = 256;                         ///< of a tile: rows of the table, columns of logits
+  Index logits_per_round = Index{1} << 19;  ///< in memory at a time, where a whole vocabulary is gone through
+
+  /// Rows of the table in a round: whole tiles, at least one, at most sixteen.
+  [[nodiscard]] Index rows_per_round(Index states_size) const {
+    const Index tiles = logits_per_round / std::max(states_size, Index{1}) / rows;
+    return std::clamp(tiles, Index{1}, Index{16}) * rows;
+  }
+};
+
+/// A part of a matrix.
+struct Tile {
+  Index first_row;
+  Index rows;
+  Index first_col;
+  Index cols;
+};
+
+/// The tiles of a matrix, those of one band of columns behind each other.
+struct Tiles {
+  Index rows;
+  Index cols;
+  Index tile_rows;
+  Index tile_cols;
+
+  [[nodiscard]] Index down() const { return (rows + tile_rows - 1) / tile_rows; }
+  [[nodiscard]] Index size() const { return down() * ((cols + tile_cols - 1) / tile_cols); }
+  [[nodiscard]] Tile operator[](Index i) const {
+    const Index row = i % down() * tile_rows;
+    const Index col = i / down() * tile_cols;
+    return {row, std::min(tile_rows, rows - row), col, std::min(tile_cols, cols - col)};
+  }
+};
+
+/// Rows [first, first + size) of rows.
+template <class U>
+[[nodiscard]] RowView<U> middle_rows(const RowView<U>& rows, Index first, Index size) {
+  return {rows.row(first), size, rows.cols, rows.row_stride};
+}
+
+/// The part of rows that a tile is.
+template <class U>
+[[nodiscard]] RowView<U> part(const RowView<U>& rows, const Tile& tile) {
+  return {rows.row(tile.first_row) + tile.first_col, tile.rows, tile.cols, rows.row_stride};
+}
+
+/// Rows as an operand of Eigen's.
+template <class A>
+[[nodiscard]] auto as_operand(const RowView<A>& rows) {
+  using Plain = std::conditional_t<std::is_const_v<A>, const Matrix<std::remove_const_t<A>>, Matrix<A>>;
+  return Eigen::Map<Plain, Eigen::Unaligned, Eigen::OuterStride<>>(rows.data, rows.rows, rows.cols,
+                                                                   Eigen::OuterStride<>(rows.row_stride));
+}
+
+/// The rows in A: themselves, or a copy that `storage` holds.
+template <class A, class S>
+[[nodiscard]] RowView<const A> widened_rows(const RowView<S>& rows, Matrix<A>& storage) {
+  if constexpr (std::is_same_v<std::remove_const_t<S>, A>) {
+    return {rows.data, rows.rows, rows.cols, rows.row_stride};
+  } else {
+    storage.resize(rows.rows, rows.cols);
+    for (Index i = 0; i < rows.rows; ++i) widen(rows.cols, storage.data() + i * rows.cols, rows.row(i));
+    return {storage.data(), rows.rows, rows.cols, rows.cols};
+  }
+}
+
+/// A logit of a hidden state with a soft cap, and the derivative, by the capped logit.
+template <class A>
+[[nodiscard]] A capped(A logit, A cap) {
+  return cap * std::tanh(logit / cap);
+}
+template <class A>
+[[nodiscard]] A capped_derivative(A capped_logit, A cap) {
+  const A tanh = capped_logit / cap;
+  return 1 - tanh * tanh;
+}
+
+/// Turns products with what a table stores into logits. `first` is the row of the table that the first column
+/// belongs to.
+template <class S, class A>
+void finish_logits(const Head<S>& head, const RowView<const A>& states, Index first, const RowView<A>& out) {
+  for (Index i = 0; i < out.rows; ++i) {
+    A* const logits = out.row(i);
+    if (head.scales) {
+      // (scale * q + offset) · h = scale * (q · h) + offset * sum(h); in double, where neither term
+      // overflows.
+      double sum = 0;
+      for (Index j = 0; j < states.cols; ++j) sum += static_cast<double>(states.row(i)[j]);
+      for (Index j = 0; j < out.cols; ++j) {
+        logits[j] =
+            static_cast<A>(static_cast<double>(head.scales[first + j]) * static_cast<double>(logits[j]) +
+                           static_cast<double>(head.offsets[first + j]) * sum);
+      }
+    }
+    if (head.logit_soft_cap != 0) {
+      for (Index j = 0; j < out.cols; ++j) logits[j] = capped(logits[j], head.logit_soft_cap);
+    }
+  }
+}
+
+/// out(i, j) = the logit of state i for row first + j of the table; first is a multiple of a tile's rows.
+template <class S, class A, class D>
+void form_logits(const Head<S>& head, const RowView<const A>& states, Index first, const RowView<A>& out,
+                 const HeadTiling& tiling, const D& device) {
+  const Tiles tiles{out.rows, out.cols, tiling.states, tiling.rows};
+  const Index depth = states.cols;
+  const Index cost = tiling.rows * depth * (std::min(out.rows, tiling.states) + Index{sizeof(S)});
+  for_parts(device, tiles.size(), cost, [&](Index begin, Index end) {
+    Matrix<A> storage;
+    RowView<const A> block{};
+    Index block_begin = -1;
+    for (Index t = begin; t < end; ++t) {
+      const Tile tile = tiles[t];
+      const RowView<const A> some = middle_rows(states, tile.first_row, tile.rows);
+      const RowView<const S> stored = middle_rows(head.rows, first + tile.first_col, tile.cols);
+      const RowView<A> result = part(out, tile);
+      if (some.rows <= most_states_for_dot_products) {
+        dot_products(some, stored, result);
+      } else {
+        if (block_begin != tile.first_col) block = widened_rows(stored, storage);
+        block_begin = tile.first_col;
+        as_operand(result).noalias() = as_operand(some) * as_operand(block).transpose();
+      }
+      finish_logits(head, some, first + tile.first_col, result);
+    }
+  });
+}
+
+/// Given the gradient of the logits of rows [first, first + grad_logits.cols), adds grad_logits times these
+/// rows to grad_hidden, and grad_logits transposed times states to the rows' gradient.
+template <class S, class A, class D>
+void add_head_gradients(const Head<S>& head, const RowView<const A>& states, Index first,
+                        const RowView<const A>& grad_logits, const RowView<A>& grad_hidden,
+                        const RowView<A>& grad, const HeadTiling& tiling, const D& device) {
+  const Index depth = states.cols;
+  // Bands of columns as wide as tiles are high, so that there are tiles enough for many threads.
+  const Tiles hidden_tiles{states.rows, depth, tiling.states, tiling.rows};
+  for_parts(device, hidden_tiles.size(), tiling.rows * tiling.states * grad_logits.cols,
+            [&](Index begin, Index end) {
+              Matrix<A> storage;
+              for (Index t = begin; t < end; ++t) {
+                const Tile tile = hidden_tiles[t];
+                for (Index row = 0; row < grad_logits.cols; row += tiling.rows) {
+                  const Index size = std::min(tiling.rows, grad_logits.cols - row);
+                  const auto block =
+                      widened_rows(part(head.rows, {first + row, size, tile.first_col, tile.cols}), storage);
+                  as_operand(part(grad_hidden, tile)).noalias() +=
+                      as_operand(part(grad_logits, {tile.first_row, tile.rows, row, size})) *
+                      as_operand(block);
+                }
+              }
+            });
+  const Tiles grad_tiles{grad_logits.cols, depth, tiling.rows, tiling.rows};
+  for_parts(device, grad_tiles.size(), tiling.rows * tiling.rows * states.rows, [&](Index begin, Index end) {
+    for (Index t = begin; t < end; ++t) {
+      const Tile tile = grad_tiles[t];
+      as_operand(part(middle_rows(grad, first, grad_logits.cols), tile)).noalias() +=
+          as_operand(part(grad_logits, {0, states.rows, tile.first_row, tile.rows})).transpose() *
+          as_operand(part(states, {0, states.rows, tile.first_col, tile.cols}));
+    }
+  });
+}
+
+}  // namespace gpt2::detail

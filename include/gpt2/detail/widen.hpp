@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+/// \file
+/// What tables store, as the floats that are computed with: half, bfloat16 and int8, exactly, a register at a
+/// time. Eigen 3.4 converts half one by one, and bfloat16 where AVX is there.
+
+#include <algorithm>
+#include <bit>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#include "gpt2/types.hpp"
+
+namespace gpt2::detail {
+
+/// As many elements as a register of Eigen's holds.
+template <class A>
+using Packet = typename Eigen::internal::packet_traits<A>::type;
+template <class A>
+inline constexpr Index packet_size = Eigen::internal::unpacket_traits<Packet<A>>::size;
+
+/// The value of a stored scalar.
+[[nodiscard]] inline float widened(Eigen::bfloat16 x) noexcept {
+  return std::bit_cast<float>(std::uint32_t{std::bit_cast<std::uint16_t>(x)} << 16U);
+}
+[[nodiscard]] inline float widened(Eigen::half x) noexcept { return static_cast<float>(x); }
+[[nodiscard]] inline float widened(std::int8_t x) noexcept { return static_cast<float>(x); }
+[[nodiscard]] inline float widened(float x) noexcept { return x; }
+[[nodiscard]] inline double widened(double x) noexcept { return x; }
+
+/// The values of a register's worth of stored scalars, at any address. What has no form of its own below is
+/// converted one by one.
+template <class P, class S>
+[[nodiscard]] P load_widened(const S* from) {
+  using A = typename Eigen::internal::unpacket_traits<P>::type;
+  if constexpr (std::is_same_v<S, A>) {
+    return Eigen::internal::ploadu<P>(from);
+  } else {
+    A values[Eigen::internal::unpacket_traits<P>::size];
+    for (A& value : values) value = widened(*from++);
+    return Eigen::internal::ploadu<P>(values);
+  }
+}
+
+#ifdef EIGEN_VECTORIZE_SSE2
+template <>
+[[nodiscard]] inline __m128 load_widened<__m128>(const Eigen::bfloat16* from) {
+  const __m128i bits = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from));
+  return _mm_castsi128_ps(_mm_unpacklo_epi16(_mm_setzero_si128(), bits));
+}
+template <>
+[[nodiscard]] inline __m128 load_widened<__m128>(const Eigen::half* from) {
+  const __m128i bits = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from));
+#ifdef __F16C__
+  return _mm_cvtph_ps(bits);
+#else
+  // Exponent and mantissa in a float's places. The exponent is 112 too small, which a product puts right,
+  // denormals included; infinities and NaNs have all its bits set in either format.
+  const __m128i wide = _mm_unpacklo_epi16(bits, _mm_setzero_si128());
+  const __m128i magnitude = _mm_slli_epi32(_mm_and_si128(wide, _mm_set1_epi32(0x7FFF)), 13);
+  const __m128 scaled = _mm_mul_ps(_mm_castsi128_ps(magnitude), _mm_set1_ps(0x1p112F));
+  const __m128i is_special = _mm_cmpgt_epi32(magnitude, _mm_set1_epi32((0x7C00 << 13) - 1));
+  const __m128i special = _mm_and_si128(is_special, _mm_set1_epi32(0x7F800000));
+  const __m128i sign = _mm_slli_epi32(_mm_srli_epi32(wide, 15), 31);
+  return _mm_or_ps(scaled, _mm_castsi128_ps(_mm_or_si128(special, sign)));
+#endif
+}
+template <>
+[[nodiscard]] inline __m128 load_widened<__m128>(const std::int8_t* from) {
+  std::int32_t bytes = 0;
+  std::memcpy(&bytes, from, sizeof(bytes));
+  // Each byte at the top of four, then moved down with its sign.
+  const __m128i pairs = _mm_unpacklo_epi8(_mm_setzero_si128(), _mm_cvtsi32_si128(bytes));
+  return _mm_cvtepi32_ps(_mm_srai_epi32(_mm_unpacklo_epi16(_mm_setzero_si128(), pairs), 24));
+}
+#endif
+
+#ifdef EIGEN_VECTORIZE_AVX2
+template <>
+[[nodiscard]] inline __m256 load_widened<__m256>(const Eigen::bfloat16* from) {
+  const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
+}
+#ifdef __F16C__
+template <>
+[[nodiscard]] inline __m256 load_widened<__m256>(const Eigen::half* from) {
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+}
+#endif
+template <>
+[[nodiscard]] inline __m256 load_widened<__m256>(const std::int8_t* from) {
+  const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from));
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes));
+}
+#endif
+
+#ifdef EIGEN_VECTORIZE_AVX512
+template <>
+[[nodiscard]] inline __m512 load_widened<__m512>(const Eigen::bfloat16* from) {
+  const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+}
+template <>
+[[nodiscard]] inline __m512 load_widened<__m512>(const Eigen::half* from) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+}
+template <>
+[[nodiscard]] inline __m512 load_widened<__m512>(const std::int8_t* from) {
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
+}
+#endif
+
+/// out[i] = from[i].
+template <class S, class A>
+void widen(Index size, A* out, const S* from) {
+  Index i = 0;
+  for (; i + packet_size<A> <= size; i += packet_size<A>) {
+    Eigen::internal::pstoreu(out + i, load_widened<Packet<A>>(from + i));
+  }
+  for (; i < size; ++i) out[i] = static_cast<A>(widened(from[i]));
+}
+
+}  // namespace gpt2::detail
