@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: MIT
+"""What the tests of the examples' command lines share."""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+# Arguments, and what the one line on stderr must say.
+BadInput = list[tuple[list[str], str]]
+
+
+class CommandLine:
+    """A program that is run in a folder of its own, and what was wrong with it."""
+
+    def __init__(self, program: Path, folder: Path) -> None:
+        self.program = program
+        self.folder = folder
+        self.faults: list[str] = []
+
+    def fault(self, what: str) -> None:
+        self.faults.append(what)
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess:
+        command = [self.program, *arguments]
+        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=120)
+
+    def succeed(self, *arguments: str) -> str:
+        """Standard output of a run that must succeed and write nothing to stderr."""
+        result = self.run(*arguments)
+        if result.returncode != 0 or result.stderr:
+            self.fault(f"{arguments}: status {result.returncode}, {result.stderr!r}")
+        return result.stdout
+
+    def refuse(self, arguments: list[str], words: str) -> None:
+        """A run that must end with status 2 and one line on stderr."""
+        result = self.run(*arguments)
+        if result.returncode != 2 or result.stderr.count("\n") != 1 or words not in result.stderr:
+            self.fault(f"{arguments}: status {result.returncode}, {result.stderr!r}, expected {words!r}")
+
+
+def main(bad_input: BadInput, check: Callable[[CommandLine, Path], None]) -> int:
+    """Runs a test whose arguments are the program and the repository; returns its exit status."""
+    program, repository = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve()
+    with tempfile.TemporaryDirectory(prefix="gpt2-command-line-") as folder:
+        command = CommandLine(program, Path(folder))
+        for arguments, words in bad_input:
+            command.refuse(arguments, words)
+        if not command.succeed("--help").startswith(f"Usage: {program.stem}"):
+            command.fault("--help does not print the usage")
+        check(command, repository)
+    for fault in command.faults:
+        print(fault)
+    print(f"{len(bad_input)} kinds of bad input; {len(command.faults)} faults")
+    return 1 if command.faults else 0
