@@ -18,7 +18,7 @@
 #include "gpt2/detail/broadcast.hpp"
 #include "gpt2/detail/hidden.hpp"
 #include "gpt2/detail/ids.hpp"
-#include "gpt2/detail/rows.hpp"
+#include "gpt2/detail/row_sums.hpp"
 #include "gpt2/embedding.hpp"
 #include "gpt2/error.hpp"
 #include "gpt2/initialization.hpp"
@@ -244,18 +244,7 @@ class GPT2Embeddings {
     const auto positions = checked_position_rows(position_ids, shape);
     const auto sum = [&](const auto&... sources) {
       const auto rows = detail::checked_rows(out, shape, wte.embedding_dim(), "out");
-      const Index bytes_per_row = rows.cols * static_cast<Index>((1 + sizeof...(sources)) * sizeof(T));
-      detail::for_rows(device, rows.rows, bytes_per_row, [&](Index first, Index last) {
-        Index sequence = first < last ? first / shape.seq_length : 0;
-        Index place = first - sequence * shape.seq_length;
-        for (Index i = first; i < last; ++i) {
-          detail::add_rows<Accumulator<T>>(rows.cols, rows.row(i), sources(sequence, place)...);
-          if (++place == shape.seq_length) {
-            place = 0;
-            ++sequence;
-          }
-        }
-      });
+      detail::sum_rows<Accumulator<T>>(shape, rows, device, sources...);
     };
     sum(tokens, positions, checked_rows_at(wte, token_type_ids, shape, token_type_ids_argument)...);
   }

@@ -21,7 +21,7 @@
 #include "gpt2/detail/head.hpp"
 #include "gpt2/detail/hidden.hpp"
 #include "gpt2/detail/ids.hpp"
-#include "gpt2/detail/rows.hpp"
+#include "gpt2/detail/row_sums.hpp"
 #include "gpt2/detail/widen.hpp"
 #include "gpt2/embedding.hpp"
 #include "gpt2/error.hpp"
@@ -119,6 +119,8 @@ concept PositionTable = std::same_as<P, Embedding<float>> || std::same_as<P, Qua
 /// ArgumentError if a past length is negative.
 template <PositionTable P>
 class QuantizedGPT2Embeddings {
+  using BracedIds = std::initializer_list<std::int64_t>;  // what a braced list among later arguments becomes
+
  public:
   /// Tables that are there already.
   /// Shape: token_table `[vocab_size, n_embd]`, position_table `[n_positions, n_embd]`.
@@ -133,12 +135,12 @@ class QuantizedGPT2Embeddings {
   [[nodiscard]] Hidden<float, ids_rank<X>> operator()(const X& input_ids, const D& device = {}) const {
     return embed(input_ids, PastLength{}, device);
   }
-  template <Ids X, PositionIds Q, Device D = Eigen::DefaultDevice>
+  template <Ids X, PositionIds Q = BracedIds, Device D = Eigen::DefaultDevice>
   [[nodiscard]] Hidden<float, ids_rank<X>> operator()(const X& input_ids, const Q& position_ids,
                                                       const D& device = {}) const {
     return embed(input_ids, position_ids, device);
   }
-  template <Ids X, PositionIds Q, Ids Y, Device D = Eigen::DefaultDevice>
+  template <Ids X, PositionIds Q = BracedIds, Ids Y = BracedIds, Device D = Eigen::DefaultDevice>
   [[nodiscard]] Hidden<float, ids_rank<X>> operator()(const X& input_ids, const Q& position_ids,
                                                       const Y& token_type_ids, const D& device = {}) const {
     return embed(input_ids, position_ids, device, token_type_ids);
@@ -147,10 +149,15 @@ class QuantizedGPT2Embeddings {
   [[nodiscard]] Matrix<float> operator()(std::initializer_list<I> input_ids, const D& device = {}) const {
     return embed(detail::as_span(input_ids), PastLength{}, device);
   }
-  template <Id I, PositionIds Q, Device D = Eigen::DefaultDevice>
+  template <Id I, PositionIds Q = BracedIds, Device D = Eigen::DefaultDevice>
   [[nodiscard]] Matrix<float> operator()(std::initializer_list<I> input_ids, const Q& position_ids,
                                          const D& device = {}) const {
     return embed(detail::as_span(input_ids), position_ids, device);
+  }
+  template <Id I, PositionIds Q = BracedIds, Ids Y = BracedIds, Device D = Eigen::DefaultDevice>
+  [[nodiscard]] Matrix<float> operator()(std::initializer_list<I> input_ids, const Q& position_ids,
+                                         const Y& token_type_ids, const D& device = {}) const {
+    return embed(detail::as_span(input_ids), position_ids, device, token_type_ids);
   }
 
   /// Writes what operator() returns to `out`, of float or double. Allocates nothing.
@@ -199,7 +206,8 @@ class QuantizedGPT2Embeddings {
 };
 
 /// The functions of lm_head.hpp that have no gradient, for a quantised table; A is float. The int8 rows are
-/// multiplied as they are; scale and offset are applied to the sums, in double.
+/// multiplied as they are, in float, which overflows for states about 2^-7 times as large as a float table
+/// takes; scale and offset are applied to the sums, in double.
 /// Shape, Throws, Complexity: as for a float table.
 template <HiddenInput<float, 2> H, Device D = Eigen::DefaultDevice>
 [[nodiscard]] Matrix<float> logits(const QuantizedEmbedding& wte, const H& hidden,
@@ -227,6 +235,12 @@ struct QuantizedRow {
   float scale;
   float offset;
 };
+
+template <class P>
+[[nodiscard]] P dequantized(const QuantizedRow& row, const P& values) {
+  using Eigen::internal::pset1;
+  return Eigen::internal::pmadd(values, pset1<P>(row.scale), pset1<P>(row.offset));
+}
 
 /// The rows of a quantised or a float table at ids that have been checked. `ids` is called with (sequence,
 /// place): an IdView, or something that computes them.
@@ -259,42 +273,16 @@ FloatRowsAt<IdAt> row_source(const Embedding<float>& table, const IdAt& ids) {
   return {rows_of(table.weight()), ids};
 }
 
-inline void load(Index size, float* out, const QuantizedRow& row, Index first) {
-  widen(size, out, row.values + first);
-  Row<float> floats(out, size);
-  floats = floats * row.scale + row.offset;
+[[nodiscard]] inline QuantizedRow from_column(const QuantizedRow& row, Index column) {
+  return {row.values + column, row.scale, row.offset};
 }
-inline void load(Index size, float* out, const float* row, Index first) { copy_row(size, out, row + first); }
-
-/// out = the sum of rows of either kind, in float.
-template <class To, class First, class... Others>
-void sum_rows(Index size, To* out, const First& row, const Others&... others) {
-  constexpr Index block = 128;
-  alignas(64) float sum[block];
-  alignas(64) float term[block];
-  for (Index first = 0; first < size; first += block) {
-    const Index columns = std::min(block, size - first);
-    load(columns, sum, row, first);
-    [[maybe_unused]] const auto add = [&](const auto& other) {
-      load(columns, term, other, first);
-      Row<float>(sum, columns) += ConstRow<float>(term, columns);
-    };
-    (add(others), ...);
-    copy_row(columns, out + first, sum);
-  }
+template <class A>
+[[nodiscard]] Packet<A> load_packet(const QuantizedRow& row, Index column) {
+  return dequantized(row, load_packet<A>(row.values, column));
 }
-
-/// out(i) = the sum of what the sources have for place i of a shape.
-template <class To, class D, class... Sources>
-void sum_sources(const SequenceShape& shape, const RowView<To>& out, const D& device,
-                 const Sources&... sources) {
-  const auto bytes_per_row = out.cols * static_cast<Index>(sizeof(To) + sizeof...(sources));
-  for_rows(device, out.rows, bytes_per_row, [&](Index first, Index last) {
-    for (Index i = first; i < last; ++i) {
-      const Index sequence = i / shape.seq_length;
-      sum_rows(out.cols, out.row(i), sources(sequence, i - sequence * shape.seq_length)...);
-    }
-  });
+template <class A>
+[[nodiscard]] Packet<A> load_packet(const QuantizedRow& row, Index column, Index size) {
+  return dequantized(row, load_packet<A>(row.values, column, size));
 }
 
 [[nodiscard]] inline Head<std::int8_t> checked_head(const QuantizedEmbedding& wte,
@@ -395,10 +383,10 @@ inline Eigen::Map<const Eigen::VectorXf> QuantizedEmbedding::offsets() const noe
 
 inline Matrix<float> QuantizedEmbedding::dequantize() const {
   Matrix<float> weight(num_embeddings(), embedding_dim());
-  for (Index i = 0; i < weight.rows(); ++i) {
-    detail::sum_rows(weight.cols(), weight.data() + i * weight.cols(),
-                     detail::QuantizedRow{values_.data() + i * values_.cols(), scales_[i], offsets_[i]});
-  }
+  const auto every_row = [](Index /*sequence*/, Index place) { return place; };
+  const detail::RowView<float> out{weight.data(), weight.rows(), weight.cols(), weight.cols()};
+  detail::sum_rows<float>({1, weight.rows(), 1}, out, Eigen::DefaultDevice(),
+                          detail::row_source(*this, every_row));
   return weight;
 }
 
@@ -409,7 +397,7 @@ void QuantizedEmbedding::forward_into(const X& ids, Out&& out, const D& device) 
   detail::check_ids(view, num_embeddings(), ids_argument);
   const auto shape = detail::shape_of(view);
   const auto rows = detail::checked_rows(out, shape, embedding_dim(), "embedding: out");
-  detail::sum_sources(shape, rows, device, detail::row_source(*this, view));
+  detail::sum_rows<float>(shape, rows, device, detail::row_source(*this, view));
 }
 
 template <Ids X, Device D>
@@ -459,8 +447,8 @@ void QuantizedGPT2Embeddings<P>::embed_into(const X& input_ids, const Q& positio
   const auto positions = checked_positions(position_ids, shape);
   const auto sum = [&](const auto&... types) {
     const auto rows = detail::checked_rows(out, shape, wte.embedding_dim(), "out");
-    detail::sum_sources(shape, rows, device, detail::row_source(wte, tokens),
-                        detail::row_source(wpe, positions), detail::row_source(wte, types)...);
+    detail::sum_rows<float>(shape, rows, device, detail::row_source(wte, tokens),
+                            detail::row_source(wpe, positions), detail::row_source(wte, types)...);
   };
   sum(detail::checked_broadcast(token_type_ids, shape, wte.num_embeddings(), token_type_ids_argument)...);
 }

@@ -8,7 +8,7 @@
 
 #include "gpt2/detail/hidden.hpp"
 #include "gpt2/detail/ids.hpp"
-#include "gpt2/detail/rows.hpp"
+#include "gpt2/detail/row_sums.hpp"
 #include "gpt2/types.hpp"
 
 namespace gpt2::detail {
@@ -16,18 +16,10 @@ namespace gpt2::detail {
 /// out[i] = table[ids[i]] for ids and out that have been checked.
 template <class T, class I, class U, class D>
 void gather(const RowView<const T>& table, const IdView<I>& ids, const RowView<U>& out, const D& device) {
-  const Index bytes_per_row = table.cols * static_cast<Index>(sizeof(T) + sizeof(U));
-  for_rows(device, out.rows, bytes_per_row, [&](Index first, Index last) {
-    Index sequence = first < last ? first / ids.seq_length : 0;
-    Index place = first - sequence * ids.seq_length;
-    for (Index i = first; i < last; ++i) {
-      copy_row(out.cols, out.row(i), table.row(static_cast<Index>(ids(sequence, place))));
-      if (++place == ids.seq_length) {
-        place = 0;
-        ++sequence;
-      }
-    }
-  });
+  const auto row_at = [&](Index sequence, Index place) {
+    return table.row(static_cast<Index>(ids(sequence, place)));
+  };
+  sum_rows<Accumulator<T>>(shape_of(ids), out, device, row_at);
 }
 
 /// Checks ids and out, then looks up into out.

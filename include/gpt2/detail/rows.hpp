@@ -2,11 +2,10 @@
 #pragma once
 
 /// \file
-/// The arithmetic on rows that every operation comes down to, and its distribution over a device's threads.
-/// Nothing here checks anything: that has happened.
+/// Rows as Eigen's arrays, and the distribution of work on them over a device's threads.
 
-#include <cstddef>
-#include <cstring>
+#include <atomic>
+#include <exception>
 #include <type_traits>
 
 #include "gpt2/types.hpp"
@@ -18,34 +17,25 @@ using ConstRow = Eigen::Map<const Eigen::Array<T, 1, Eigen::Dynamic>>;
 template <class T>
 using Row = Eigen::Map<Eigen::Array<T, 1, Eigen::Dynamic>>;
 
-/// out = from, bit for bit where the types are the same.
-template <class From, class To>
-void copy_row(Index size, To* out, const From* from) {
-  if constexpr (std::is_same_v<From, To>) {
-    // memmove, for the caller may write to memory that the table borrows.
-    if (size > 0) std::memmove(out, from, static_cast<std::size_t>(size) * sizeof(To));
-  } else {
-    Row<To>(out, size) = ConstRow<From>(from, size).template cast<To>();
-  }
-}
-
-/// out = a + b, formed in A and rounded once.
-template <class A, class T, class U, class To>
-void add_rows(Index size, To* out, const T* a, const U* b) {
-  Row<To>(out, size) =
-      (ConstRow<T>(a, size).template cast<A>() + ConstRow<U>(b, size).template cast<A>()).template cast<To>();
-}
-
-/// out = (a + b) + c, formed in A and rounded once behind it.
-template <class A, class T, class U, class V, class To>
-void add_rows(Index size, To* out, const T* a, const U* b, const V* c) {
-  Row<To>(out, size) = ((ConstRow<T>(a, size).template cast<A>() + ConstRow<U>(b, size).template cast<A>()) +
-                        ConstRow<V>(c, size).template cast<A>())
-                           .template cast<To>();
-}
-
 /// With fewer rows than this, waking threads costs more than they save.
 inline constexpr Index fewest_rows_for_threads = 64;
+
+/// Runs parts of some work on several threads. What a part throws may leave neither its thread, nor the call that
+/// waits for the others: the first error is kept.
+template <class Body>
+struct Parts {
+  const Body& body;
+  std::exception_ptr error = nullptr;
+  std::atomic_flag failed = {};
+
+  void run(Index first, Index last) noexcept {
+    try {
+      body(first, last);
+    } catch (...) {
+      if (!failed.test_and_set()) error = std::current_exception();
+    }
+  }
+};
 
 /// Calls body(first, last) for parts of [0, size), on the device's threads. Each of them costs about `bytes` of
 /// memory traffic.
@@ -54,8 +44,11 @@ void for_parts(const D& device, Index size, Index bytes, const Body& body) {
   if constexpr (!std::is_same_v<D, Eigen::DefaultDevice>) {
     if (size > 1 && device.numThreads() > 1) {
       const auto traffic = static_cast<double>(bytes);
+      Parts<Body> parts{body};
+      // One reference is what a std::function holds without an allocation.
       device.parallelFor(size, Eigen::TensorOpCost(traffic / 2, traffic / 2, 0),
-                         [&body](Index first, Index last) { body(first, last); });
+                         [&parts](Index first, Index last) { parts.run(first, last); });
+      if (parts.error) std::rethrow_exception(parts.error);
       return;
     }
   }

@@ -2,8 +2,9 @@
 #pragma once
 
 /// \file
-/// What tables store, as the floats that are computed with: half, bfloat16 and int8, exactly, a register at a
-/// time. Eigen 3.4 converts half one by one, and bfloat16 where AVX is there.
+/// What Eigen 3.4 leaves to be said about registers. Half, bfloat16 and int8 as the floats that are computed
+/// with, exactly, a register at a time: it converts half one by one, and bfloat16 where AVX is there. Stores past
+/// the caches.
 
 #include <algorithm>
 #include <bit>
@@ -111,6 +112,30 @@ template <>
   const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
   return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
 }
+#endif
+
+/// Stores past the caches, at addresses that are a packet's; where that cannot be done, as usual. What has been
+/// stored so is seen by other threads behind finish_streaming().
+template <class A, class P>
+void stream(A* out, const P& value) {
+  Eigen::internal::pstoreu(out, value);
+}
+inline void finish_streaming() {
+#ifdef EIGEN_VECTORIZE_SSE2
+  _mm_sfence();
+#endif
+}
+#ifdef EIGEN_VECTORIZE_SSE2
+inline void stream(float* out, const __m128& value) { _mm_stream_ps(out, value); }
+inline void stream(double* out, const __m128d& value) { _mm_stream_pd(out, value); }
+#endif
+#ifdef EIGEN_VECTORIZE_AVX
+inline void stream(float* out, const __m256& value) { _mm256_stream_ps(out, value); }
+inline void stream(double* out, const __m256d& value) { _mm256_stream_pd(out, value); }
+#endif
+#ifdef EIGEN_VECTORIZE_AVX512
+inline void stream(float* out, const __m512& value) { _mm512_stream_ps(out, value); }
+inline void stream(double* out, const __m512d& value) { _mm512_stream_pd(out, value); }
 #endif
 
 /// out[i] = from[i].

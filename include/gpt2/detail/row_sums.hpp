@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+/// \file
+/// The forward kernel: every lookup and every sum of lookups writes its rows here. Nothing here checks
+/// anything: that has happened.
+///
+/// It is bound by memory, so what counts is how memory is visited. Rows are written in groups of eight, a few
+/// cache lines of each in turn: as many streams hide the latency of caches and page tables. The places of a
+/// batch are gone through with the sequence running fastest, so that a group shares its rows of wpe. Eight
+/// and not more, for the sequences of a batch often lie a power of two apart, in the same sets of the caches.
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#include "gpt2/detail/hidden.hpp"
+#include "gpt2/detail/rounding.hpp"
+#include "gpt2/detail/rows.hpp"
+#include "gpt2/detail/widen.hpp"
+#include "gpt2/types.hpp"
+
+namespace gpt2::detail {
+
+inline constexpr Index rows_per_group = 8;
+inline constexpr Index bytes_per_line = 64;
+inline constexpr Index lines_per_block = 4;
+
+/// From this size on results do not stay in the caches anyway, so the caches are better left to others.
+inline constexpr Index fewest_bytes_to_stream = Index{8} << 20;
+
+/// A row from a column on; a packet of it, at any address; and a packet of which only `size` elements are there.
+template <class T>
+[[nodiscard]] const T* from_column(const T* row, Index column) {
+  return row + column;
+}
+template <class A, class T>
+[[nodiscard]] Packet<A> load_packet(const T* row, Index column) {
+  return load_widened<Packet<A>>(row + column);
+}
+template <class A, class T>
+[[nodiscard]] Packet<A> load_packet(const T* row, Index column, Index size) {
+  T elements[packet_size<A>] = {};
+  std::copy_n(row + column, size, elements);
+  return load_widened<Packet<A>>(elements);
+}
+
+/// What is written: the sum of one element of each row, formed in A from left to right and rounded once.
+template <class A>
+struct Sum {
+  using Value = Packet<A>;
+  static constexpr Index width = packet_size<A>;
+
+  template <class Row, class... Rows>
+  [[nodiscard]] static Value load(Index column, const Row& row, const Rows&... rows) {
+    Value sum = load_packet<A>(row, column);
+    ((sum = Eigen::internal::padd(sum, load_packet<A>(rows, column))), ...);
+    return sum;
+  }
+  template <class Row, class... Rows>
+  [[nodiscard]] static Value load_some(Index size, const Row& row, const Rows&... rows) {
+    Value sum = load_packet<A>(row, 0, size);
+    ((sum = Eigen::internal::padd(sum, load_packet<A>(rows, 0, size))), ...);
+    return sum;
+  }
+
+  template <bool streaming, class To>
+  static void store(To* out, const Value& value) {
+    if constexpr (!std::is_same_v<To, A>) {
+      store_some(width, out, value);
+    } else if constexpr (streaming) {
+      stream(out, value);
+    } else {
+      Eigen::internal::pstoreu(out, value);
+    }
+  }
+  template <class To>
+  static void store_some(Index size, To* out, const Value& value) {
+    A elements[packet_size<A>];
+    Eigen::internal::pstoreu(elements, value);
+    for (Index i = 0; i < size; ++i) out[i] = convert<To>(elements[i]);
+  }
+};
+
+/// The same for a single row of the type of the result, bit for bit: no NaN is turned into another.
+template <class T>
+struct Copy {
+  struct Value {
+    std::byte bytes[16];
+  };
+  static constexpr Index width = 16 / Index{sizeof(T)};
+
+  [[nodiscard]] static Value load(Index column, const T* row) { return load_some(width, row + column); }
+  [[nodiscard]] static Value load_some(Index size, const T* row) {
+    Value value{};
+    std::memcpy(&value, row, static_cast<std::size_t>(size) * sizeof(T));
+    return value;
+  }
+  template <bool streaming>
+  static void store(T* out, const Value& value) {
+#ifdef EIGEN_VECTORIZE_SSE2
+    if constexpr (streaming) {
+      __m128i bits;
+      std::memcpy(&bits, &value, sizeof(bits));
+      _mm_stream_si128(reinterpret_cast<__m128i*>(out), bits);
+      return;
+    }
+#endif
+    std::memcpy(static_cast<void*>(out), &value, sizeof(value));
+  }
+  static void store_some(Index size, T* out, const Value& value) {
+    std::memcpy(static_cast<void*>(out), &value, static_cast<std::size_t>(size) * sizeof(T));
+  }
+};
+
+/// How many elements of a result are written together: a line of the cache, or a packet, if that is larger.
+template <class Op, class To>
+inline constexpr Index elements_per_line = std::max(bytes_per_line / Index{sizeof(To)}, Op::width);
+
+/// Some columns of a row. Streaming, `out` is at the begin of a line.
+template <class Op, bool streaming, class To, class... Rows>
+void write_columns(Index size, To* out, Rows... rows) {
+  constexpr Index line = elements_per_line<Op, To>;
+  // Unrolled by hand, as GCC does not at -O2.
+  constexpr auto packets = std::make_index_sequence<static_cast<std::size_t>(line / Op::width)>();
+  for (; size >= line; size -= line) {
+    [&]<std::size_t... i>(std::index_sequence<i...>) {
+      const typename Op::Value values[] = {Op::load(static_cast<Index>(i) * Op::width, rows...)...};
+      (Op::template store<streaming>(out + static_cast<Index>(i) * Op::width, values[i]), ...);
+    }
+    (packets);
+    out += line;
+    ((rows = from_column(rows, line)), ...);
+  }
+  for (; size >= Op::width; size -= Op::width) {
+    Op::template store<false>(out, Op::load(0, rows...));
+    out += Op::width;
+    ((rows = from_column(rows, Op::width)), ...);
+  }
+  if (size > 0) Op::store_some(size, out, Op::load_some(size, rows...));
+}
+
+/// A row of the result, and the rows it is made of.
+template <class To, class... Rows>
+struct RowTask {
+  To* out = nullptr;
+  std::tuple<Rows...> rows;
+
+  template <class Op, bool streaming>
+  void write(Index first, Index size) const {
+    std::apply(
+        [&](const Rows&... row) {
+          write_columns<Op, streaming>(size, out + first, from_column(row, first)...);
+        },
+        rows);
+  }
+};
+
+/// Whole rows, some lines of each in turn.
+template <class Op, bool streaming, class To, class... Rows>
+void write_group(Index cols, std::span<const RowTask<To, Rows...>> group) {
+  constexpr Index block = elements_per_line<Op, To> * lines_per_block;
+  std::array<Index, static_cast<std::size_t>(rows_per_group)> begins{};
+  if constexpr (streaming) {
+    for (std::size_t r = 0; r < group.size(); ++r) {
+      const auto past_line = reinterpret_cast<std::uintptr_t>(group[r].out) % std::uintptr_t{bytes_per_line};
+      const Index before = past_line == 0 ? 0 : bytes_per_line - static_cast<Index>(past_line);
+      begins[r] = std::min(before / Index{sizeof(To)}, cols);
+      group[r].template write<Op, false>(0, begins[r]);
+    }
+  }
+  for (Index column = 0; column < cols; column += block) {
+    for (std::size_t r = 0; r < group.size(); ++r) {
+      const Index first = begins[r] + column;
+      if (first < cols) group[r].template write<Op, streaming>(first, std::min(block, cols - first));
+    }
+  }
+}
+
+/// Whether results of a size are streamed to memory, past the caches.
+template <class D>
+[[nodiscard]] bool is_streamed(const D& device, Index bytes) {
+  switch (store_policy(device)) {
+    case StorePolicy::regular:
+      return false;
+    case StorePolicy::streaming:
+      return true;
+    default:
+      return bytes >= fewest_bytes_to_stream;
+  }
+}
+
+/// out(sequence * seq_length + place) = source(sequence, place) + source(sequence, place) + … for all places
+/// of a shape. A source returns a pointer to a row, or whatever load_packet() takes for one.
+template <class A, class To, class D, class... Sources>
+void sum_rows(const SequenceShape& shape, const RowView<To>& out, const D& device,
+              const Sources&... sources) {
+  using Task = RowTask<To, std::decay_t<decltype(sources(Index{}, Index{}))>...>;
+  using Op = std::conditional_t<std::is_same_v<Task, RowTask<To, const To*>>, Copy<To>, Sum<A>>;
+  // Where a result is rounded, the packets of a line are not stored at once.
+  constexpr bool can_stream = std::is_same_v<Op, Copy<To>> || std::is_same_v<To, A>;
+  const bool streaming = can_stream && is_streamed(device, shape.size() * out.cols * Index{sizeof(To)});
+  const Index bytes_per_row = out.cols * static_cast<Index>((1 + sizeof...(Sources)) * sizeof(To));
+  for_rows(device, shape.size(), bytes_per_row, [&](Index first, Index last) {
+    Index place = first < last ? first / shape.batch : 0;
+    Index sequence = first - place * shape.batch;
+    std::array<Task, static_cast<std::size_t>(rows_per_group)> tasks;
+    for (Index i = first; i < last; i += rows_per_group) {
+      const auto group = std::span(tasks).first(static_cast<std::size_t>(std::min(rows_per_group, last - i)));
+      for (Task& task : group) {
+        task = {out.row(sequence * shape.seq_length + place), {sources(sequence, place)...}};
+        if (++sequence == shape.batch) {
+          sequence = 0;
+          ++place;
+        }
+      }
+      if constexpr (can_stream) {
+        if (streaming) {
+          write_group<Op, true>(out.cols, std::span<const Task>(group));
+          continue;
+        }
+      }
+      write_group<Op, false>(out.cols, std::span<const Task>(group));
+    }
+    if (streaming) finish_streaming();
+  });
+}
+
+}  // namespace gpt2::detail
