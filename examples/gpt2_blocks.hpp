@@ -338,7 +338,7 @@ class Model {
   /// Runs tokens that follow those in the cache, which then holds them, too. Padding may be anywhere: where
   /// attention_mask is 0, the result means nothing, and no token sees it.
   /// Shape: input_ids and attention_mask [batch, seq_length]; result [batch * seq_length, n_embd], for head().
-  /// Throws: gpt2::IndexError, gpt2::ShapeError, gpt2::ArgumentError, with the cache as it was.
+  /// Throws: gpt2::IndexError, gpt2::ShapeError, gpt2::ArgumentError, with the cache as long as it was.
   [[nodiscard]] Matrix<T> forward(const IdBatch& input_ids, const IdBatch& attention_mask,
                                   Cache<T>& cache) const {
     const Index seq_length = input_ids.cols();

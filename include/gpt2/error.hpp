@@ -76,7 +76,7 @@ class Error : public std::runtime_error {
 /// An id, position or label is out of range.
 class IndexError : public Error {
  public:
-  /// \param table        the table that was asked: "wte", "wpe", or "embedding" for a table on its own
+  /// \param table        the table that was asked: see table()
   /// \param name         the argument that holds the value, e.g. "input_ids"
   /// \param coordinates  where in the argument; empty if the value is not one of its elements
   /// \param value        the value found
@@ -89,7 +89,8 @@ class IndexError : public Error {
         details_(Details{std::string(table), std::string(name), std::move(coordinates), saturated(value),
                          bound}) {}
 
-  /// The table that was asked: "wte", "wpe", or "embedding" for a table on its own.
+  /// What was asked: the tables "wte" and "wpe", "embedding" for one on its own, "lm_head" for the head, "dense"
+  /// for a matrix that a sparse gradient is added to.
   [[nodiscard]] const std::string& table() const noexcept { return details_->table; }
   /// The argument that holds the value, e.g. "input_ids".
   [[nodiscard]] const std::string& name() const noexcept { return details_->name; }

@@ -9,8 +9,9 @@
 /// returned in. hidden: `[n, embedding_dim]`, or a Tensor3 `[batch, seq_length, embedding_dim]` that is seen
 /// as `[batch * seq_length, embedding_dim]`; of T or A, or maps of const memory. Hidden states in another
 /// type than A, and tables in it, a block at a time, are converted first. Everything is checked before
-/// anything is written or a gradient changed. Outputs may not overlap inputs. No result depends on the
-/// device, bit for bit.
+/// anything is written or a gradient changed; only memory that runs out inside of Eigen's matrix product (it
+/// takes less than 1 MB) may leave a gradient with a part of what was to be added. Outputs may not overlap
+/// inputs. No result depends on the device, bit for bit. A device may be given without options, too.
 
 #include <algorithm>
 #include <cmath>
@@ -155,11 +156,56 @@ template <Scalar T, HiddenInput<T, 2> H, Ids L, HeadOutput<Accumulator<T>> Out,
 Accumulator<T> cross_entropy_into(Embedding<T>& wte, const H& hidden, const L& labels, Out&& grad_hidden,
                                   const CrossEntropyOptions& options = {}, const D& device = {});
 
-/// The loss that cross_entropy() returns, bit for bit, and no gradient: a quarter of its work.
+/// The loss that cross_entropy() returns, bit for bit, and no gradient.
+/// Shape, Throws: as cross_entropy().
+/// Complexity: a quarter of cross_entropy()'s work, and no copy of the gradient in memory.
 template <Scalar T, HiddenInput<T, 2> H, Ids L, Device D = Eigen::DefaultDevice>
 [[nodiscard]] Accumulator<T> cross_entropy_loss(const Embedding<T>& wte, const H& hidden, const L& labels,
                                                 const CrossEntropyOptions& options = {},
                                                 const D& device = {});
+
+/// All of these with a device and no options: `logits(wte, hidden, device)`. For every table that has them.
+template <class Table, class H, Device D>
+[[nodiscard]] auto logits(const Table& wte, const H& hidden, const D& device)
+    -> decltype(logits(wte, hidden, HeadOptions(), device)) {
+  return logits(wte, hidden, HeadOptions(), device);
+}
+template <class Table, class H, class Out, Device D>
+auto logits_into(const Table& wte, const H& hidden, Out&& out, const D& device)
+    -> decltype(logits_into(wte, hidden, out, HeadOptions(), device)) {
+  return logits_into(wte, hidden, out, HeadOptions(), device);
+}
+template <class Table, class H, class G, Device D>
+[[nodiscard]] auto logits_backward(Table& wte, const H& hidden, const G& grad_logits, const D& device)
+    -> decltype(logits_backward(wte, hidden, grad_logits, HeadOptions(), device)) {
+  return logits_backward(wte, hidden, grad_logits, HeadOptions(), device);
+}
+template <class Table, class H, class G, class Out, Device D>
+auto logits_backward_into(Table& wte, const H& hidden, const G& grad_logits, Out&& grad_hidden,
+                          const D& device)
+    -> decltype(logits_backward_into(wte, hidden, grad_logits, grad_hidden, HeadOptions(), device)) {
+  return logits_backward_into(wte, hidden, grad_logits, grad_hidden, HeadOptions(), device);
+}
+template <class Table, class H, Device D>
+[[nodiscard]] auto top_k(const Table& wte, const H& hidden, Index k, const D& device)
+    -> decltype(top_k(wte, hidden, k, HeadOptions(), device)) {
+  return top_k(wte, hidden, k, HeadOptions(), device);
+}
+template <class Table, class H, class L, Device D>
+[[nodiscard]] auto cross_entropy(Table& wte, const H& hidden, const L& labels, const D& device)
+    -> decltype(cross_entropy(wte, hidden, labels, CrossEntropyOptions(), device)) {
+  return cross_entropy(wte, hidden, labels, CrossEntropyOptions(), device);
+}
+template <class Table, class H, class L, class Out, Device D>
+auto cross_entropy_into(Table& wte, const H& hidden, const L& labels, Out&& grad_hidden, const D& device)
+    -> decltype(cross_entropy_into(wte, hidden, labels, grad_hidden, CrossEntropyOptions(), device)) {
+  return cross_entropy_into(wte, hidden, labels, grad_hidden, CrossEntropyOptions(), device);
+}
+template <class Table, class H, class L, Device D>
+[[nodiscard]] auto cross_entropy_loss(const Table& wte, const H& hidden, const L& labels, const D& device)
+    -> decltype(cross_entropy_loss(wte, hidden, labels, CrossEntropyOptions(), device)) {
+  return cross_entropy_loss(wte, hidden, labels, CrossEntropyOptions(), device);
+}
 
 // Implementation. What follows is made for anything a Head can be made of; see quantized_embedding.hpp.
 
@@ -210,7 +256,15 @@ template <class H>
 /// Throws: ShapeError.
 template <class H, class Other>
 [[nodiscard]] auto checked_like(const H& hidden, Other& other, Index cols, std::string_view name) {
-  return checked_rows(other, sequence_shape(hidden), cols, name);
+  if constexpr (TensorHidden<Other> && !TensorHidden<H>) {
+    if (other.dimension(0) * other.dimension(1) == hidden.rows() && other.dimension(2) == cols) {
+      return all_rows(other);
+    }
+    throw ShapeError(name, to_text({hidden.rows(), cols}),
+                     to_text({other.dimension(0), other.dimension(1), other.dimension(2)}));
+  } else {
+    return checked_rows(other, sequence_shape(hidden), cols, name);
+  }
 }
 
 template <class S, class H, class Out, class D>

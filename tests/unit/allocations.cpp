@@ -16,6 +16,7 @@
 #include "gpt2/dropout.hpp"
 #include "gpt2/embeddings.hpp"
 #include "gpt2/initialization.hpp"
+#include "gpt2/lm_head.hpp"
 #include "gpt2/position_ids.hpp"
 #include "support.hpp"
 
@@ -190,6 +191,30 @@ TEST_CASE("when memory runs out in the middle, no gradient has changed", "[alloc
     }
   }
   CHECK(failures >= (counting ? 6U : 0U));  // gradients and counts, of two tables
+}
+
+TEST_CASE("when memory runs out in the head, bad_alloc says so, from every part of its work",
+          "[allocations]") {
+  // 300 rows are a tile and a narrower one, which share memory for the rows in float.
+  const Embedding<Eigen::half> table(300, 40);
+  const Matrix<float> hidden = Matrix<float>::Ones(20, 40);
+  const std::vector<int> labels(20, 7);
+  std::size_t failures = 0;
+  for (std::size_t block = 1; counting; ++block) {
+    Embedding<Eigen::half> wte = table;
+    failing_block = block;
+    bool failed = false;
+    try {
+      (void)cross_entropy(wte, hidden, labels, {}, test::SlicingDevice{});
+    } catch (const std::bad_alloc&) {
+      failed = true;
+    }
+    failing_block = 0;
+    CHECK(test::same_bits(wte.weight(), table.weight()));
+    if (!failed) break;
+    ++failures;
+  }
+  CHECK(failures >= (counting ? 6U : 0U));
 }
 
 TEST_CASE("a step allocates nothing, but for the copy of a borrowed table", "[allocations]") {

@@ -96,7 +96,8 @@ template <class A, class S>
   if constexpr (std::is_same_v<std::remove_const_t<S>, A>) {
     return {rows.data, rows.rows, rows.cols, rows.row_stride};
   } else {
-    storage.resize(rows.rows, rows.cols);
+    // Not by resize(): it frees before it allocates, and once more if that fails.
+    if (storage.size() < rows.rows * rows.cols) storage = Matrix<A>(rows.rows, rows.cols);
     for (Index i = 0; i < rows.rows; ++i) widen(rows.cols, storage.data() + i * rows.cols, rows.row(i));
     return {storage.data(), rows.rows, rows.cols, rows.cols};
   }
@@ -120,14 +121,14 @@ void finish_logits(const Head<S>& head, const RowView<const A>& states, Index fi
   for (Index i = 0; i < out.rows; ++i) {
     A* const logits = out.row(i);
     if (head.scales) {
-      // (scale * q + offset) · h = scale * (q · h) + offset * sum(h); in double, where neither term
-      // overflows.
+      // (scale * q + offset) · h = scale * (q · h) + offset * sum(h); in double, where neither product
+      // overflows. A row of scale 0 is all offset, whatever q · h is.
       double sum = 0;
       for (Index j = 0; j < states.cols; ++j) sum += static_cast<double>(states.row(i)[j]);
       for (Index j = 0; j < out.cols; ++j) {
-        logits[j] =
-            static_cast<A>(static_cast<double>(head.scales[first + j]) * static_cast<double>(logits[j]) +
-                           static_cast<double>(head.offsets[first + j]) * sum);
+        const auto scale = static_cast<double>(head.scales[first + j]);
+        const double scaled = scale == 0 ? 0 : scale * static_cast<double>(logits[j]);
+        logits[j] = static_cast<A>(scaled + static_cast<double>(head.offsets[first + j]) * sum);
       }
     }
     if (head.logit_soft_cap != 0) {
