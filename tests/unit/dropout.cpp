@@ -163,6 +163,10 @@ TEST_CASE("no device changes the mask", "[dropout]") {
       Matrix<double> again = sliced;
       dropout.forward(6, again, test::SlicingDevice{slice});
       CHECK(test::same_bits(again, one));
+      Matrix<double> wide = Matrix<double>::Constant(203, cols + 3, -1);
+      wide.middleCols(2, cols) = sliced;
+      dropout.forward(6, wide.middleCols(2, cols), test::SlicingDevice{slice});
+      CHECK(test::same_bits(wide.middleCols(2, cols), one));
     }
   }
 }

@@ -5,17 +5,20 @@
 #include "../../examples/gpt2_blocks.hpp"
 
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
 #include <limits>
 #include <set>
+#include <span>
 #include <string>
 #include <type_traits>
 #include <vector>
 
 #include "gpt2/gpt2.hpp"
 #include "support.hpp"
+#include "temporary_folder.hpp"
 
 using namespace gpt2;
 using blocks::Cache;
@@ -222,6 +225,24 @@ TEST_CASE("an untied head is lm_head.weight", "[gpt2_generate]") {
   const auto error = test::error_of<CheckpointError>([&] { Model<float>(folder_of(tiny), config); });
   CHECK(error.kind() == "TensorNotFound");
   CHECK(error.tensor() == "transformer.lm_head.weight");
+
+  // The tokens in reverse: the best one is as far from the end as the tied head's is from the beginning.
+  const Model<float> tied(folder_of(tiny));
+  const Matrix<float> reversed = tied.embeddings().wte.weight().colwise().reverse();
+  const SafeTensors file = SafeTensors::open(folder_of(tiny) / "model.safetensors");
+  std::vector<NamedTensor> tensors;
+  for (const std::string& name : file.names()) tensors.push_back({name, file[name]});
+  const auto elements = std::span(reversed.data(), static_cast<std::size_t>(reversed.size()));
+  tensors.push_back({"lm_head.weight", {DType::F32, {26, 24}, std::as_bytes(elements)}});
+  const test::TemporaryFolder folder;
+  save_safetensors(folder / "model.safetensors", tensors);
+  test::write_file(folder / "config.json", nlohmann::json(config).dump());
+  const Model<float> untied(folder.path());
+  CHECK(test::same_bits(untied.head().weight(), reversed));
+  CHECK(test::same_bits(untied.embeddings().wte.weight(), tied.embeddings().wte.weight()));
+  const Tokens question = prompts_of(tiny).front();
+  CHECK(blocks::generate(untied, {question}, 1).front() ==
+        Tokens{25 - blocks::generate(tied, {question}, 1)[0][0]});
 }
 
 TEST_CASE("the model says what it cannot run", "[gpt2_generate]") {

@@ -551,6 +551,30 @@ TEST_CASE("when the sum's gradient throws, neither table's has changed", "[gradi
   CHECK(test::same_bits(embeddings.wpe.grad(), wpe));
 }
 
+TEST_CASE("tables of different width are refused before a gradient changes", "[gradients]") {
+  for (const Index cols : {16, 20}) {
+    Sum sum;
+    GPT2Embeddings<float>& embeddings = sum.embeddings;
+    embeddings.wpe = Embedding<float>(9, cols);
+    const auto check_all = [&] {
+      const auto check = [&](auto&& action) {
+        CHECK(test::error_of<ShapeError>(action).found() == "[9, " + std::to_string(cols) + "]");
+      };
+      check([&] { embeddings.backward(sum.input_ids, PastLength{}, sum.grad_output); });
+      check([&] { embeddings.backward_embeds(consecutive(20, 4), sum.grad_output); });
+      check([&] { embeddings.backward_embeds(consecutive(20, 4), sum.grad_output, sum.types); });
+    };
+    check_all();
+    CHECK(!embeddings.wte.has_grad());
+    CHECK(!embeddings.wpe.has_grad());
+    embeddings.wte.mutable_grad().setConstant(3);
+    embeddings.wpe.mutable_grad().setConstant(3);
+    check_all();
+    CHECK((embeddings.wte.grad().array() == 3).all());
+    CHECK((embeddings.wpe.grad().array() == 3).all());
+  }
+}
+
 TEST_CASE("gradients are what finite differences are", "[gradients]") {
   // The loss is the sum of the sines of the hidden states, so its gradient there is their cosines.
   GPT2Embeddings<double> embeddings(Embedding<double>(test::drawn<double>(6, 3, 1)),

@@ -275,9 +275,10 @@ TEST_CASE("a table of GPT-2's width takes 0.253 of its floats' memory", "[quanti
 
 TEMPLATE_TEST_CASE("the sum is that of the dequantised tables", "[quantized]", Embedding<float>,
                    QuantizedEmbedding) {
-  const Embedding<float> wpe(random<float>(12, 37, 0.02, 2));
+  constexpr Index cols = 300;  // more than are summed up at a time
+  const Embedding<float> wpe(random<float>(12, cols, 0.02, 2));
   const QuantizedGPT2Embeddings embeddings(
-      QuantizedEmbedding(Embedding<float>(random<float>(30, 37, 0.02, 1))), TestType(wpe));
+      QuantizedEmbedding(Embedding<float>(random<float>(30, cols, 0.02, 1))), TestType(wpe));
   const auto as_floats = [](const auto& table) {
     if constexpr (std::is_same_v<std::decay_t<decltype(table)>, QuantizedEmbedding>) {
       return Embedding<float>(table.dequantize());
@@ -303,12 +304,12 @@ TEMPLATE_TEST_CASE("the sum is that of the dequantised tables", "[quantized]", E
   CHECK(test::same_bits(embeddings(ids, batch_positions, ids), expected(ids, batch_positions, ids)));
   CHECK(test::same_bits(embeddings(ids, PastLength{1}, sequence), expected(ids, PastLength{1}, sequence)));
 
-  Matrix<double> out(6, 37);
+  Matrix<double> out(6, cols);
   embeddings.forward_into(ids, positions, out);
   CHECK(
       out ==
       as_matrix(std::as_const(static_cast<const Tensor3<float>&>(expected(ids, positions)))).cast<double>());
-  Tensor3<float> tensor(2, 3, 37);
+  Tensor3<float> tensor(2, 3, cols);
   embeddings.forward_into(ids, positions, tensor, sequence);
   CHECK(test::same_bits(tensor, expected(ids, positions, sequence)));
 
@@ -383,6 +384,20 @@ TEST_CASE("the head of a quantised table is that of its floats", "[quantized]") 
         }).name() == "vocab_size");
 }
 
+TEST_CASE("int8 rows of more than 256 columns are multiplied to their end", "[quantized]") {
+  for (const Index dim : {257, 600, 768}) {
+    const QuantizedEmbedding table(Embedding<float>(random<float>(19, dim, 0.02, 1)));
+    const Matrix<double> weight = table.dequantize().cast<double>();
+    for (Index n = 1; n <= 9; ++n) {
+      const auto hidden = random<float>(n, dim, 1, 2);
+      const Matrix<double> expected = hidden.cast<double>() * weight.transpose();
+      const Matrix<double> found = logits(table, hidden).cast<double>();
+      INFO(n << " states of " << dim);
+      CHECK((found - expected).cwiseAbs().maxCoeff() < 1e-5 * expected.cwiseAbs().maxCoeff());
+    }
+  }
+}
+
 TEST_CASE("a row of the largest floats has a finite head", "[quantized]") {
   const QuantizedEmbedding table(Embedding<float>(row_of({most, -most, 0, most})));
   Matrix<float> hidden(1, 4);
@@ -395,8 +410,8 @@ TEST_CASE("the best token is nearly always that of the floats, else one as good 
   // Rounding moves a logit of a normal table by 0.0072 of the logits' standard deviation; the two best of
   // some thousands are closer than that in 1 to 2 of 100 states. Whatever the rounding, this is what 8 bits
   // are worth.
-  constexpr Index n = 500;
-  const Embedding<float> wte(random<float>(5000, 768, 0.02, 1));
+  constexpr Index n = 200;
+  const Embedding<float> wte(random<float>(2000, 768, 0.02, 1));
   const QuantizedEmbedding table(wte);
   const auto hidden = random<float>(n, 768, 1, 2);
   const auto expected = top_k(wte, hidden, 1);

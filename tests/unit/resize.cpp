@@ -92,6 +92,13 @@ TEST_CASE("new rows have the mean and 1e-9 times the covariance of the old ones"
   }
 }
 
+TEST_CASE("the covariance of the old rows is divided by their number", "[resize]") {
+  constexpr Index added = 20000;
+  const auto resized = resize_token_embeddings(Embedding<double>(column({-1, 0, 1})), 3 + added);
+  // Divided by one row less, it would be half as much again.
+  CHECK(covariance(resized.weight().bottomRows(added))(0) == Approx(1e-9 * 2 / 3).epsilon(0.05));
+}
+
 TEST_CASE("new rows are the mean where the covariance is not positive definite", "[resize]") {
   const auto new_rows = [](const Matrix<double>& weight) {
     return Matrix<double>(

@@ -58,6 +58,21 @@ TEMPLATE_TEST_CASE("a sparse gradient is the dense one's rows, bit for bit, on e
   }
 }
 
+TEST_CASE("a sparse gradient has the bits of what backward adds to zeros: -0 becomes 0",
+          "[sparse_gradient]") {
+  const std::vector<int> ids{2, 0, 2};
+  Matrix<float> grad_output(3, 2);
+  grad_output << -0.0F, 1, -0.0F, -0.0F, -0.0F, -1;
+  for (const bool by_freq : {false, true}) {
+    Embedding<float> table(3, 2, {.scale_grad_by_freq = by_freq});
+    table.backward(ids, grad_output);
+    const auto sparse = table.sparse_backward(ids, grad_output);
+    CHECK(equal(sparse, gradient({0, 2}, {0, 0, 0, 0})));
+    CHECK(test::same_bits(sparse.values.row(0), table.grad().row(0)));
+    CHECK(test::same_bits(sparse.values.row(1), table.grad().row(2)));
+  }
+}
+
 TEST_CASE("sparse_backward leaves the table and its gradient alone", "[sparse_gradient]") {
   const Embedding<float> table(5, 2);
   const Matrix<float> weight = table.weight();

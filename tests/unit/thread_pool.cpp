@@ -11,6 +11,8 @@
 #include "gpt2/dropout.hpp"
 #include "gpt2/embeddings.hpp"
 #include "gpt2/initialization.hpp"
+#include "gpt2/lm_head.hpp"
+#include "gpt2/quantized_embedding.hpp"
 #include "support.hpp"
 
 using namespace gpt2;
@@ -74,4 +76,58 @@ TEST_CASE("threads run while the same gradient would be summed in another order 
   Embedding<float> table(1, 64);
   table.backward(ids, grad, Eigen::ThreadPoolDevice(&pool, 4));
   CHECK(test::same_bits(table.grad(), expected));
+}
+
+TEST_CASE("any number of threads gives the same head, bit for bit", "[thread_pool]") {
+  // Several tiles either way, the last ones smaller.
+  const Embedding<Eigen::half> fresh(700, 20);
+  const auto hidden = test::drawn<float>(600, 20);
+  const auto grad_logits = test::drawn<float>(600, 700, 2);
+  const auto labels = test::random_ids(1, 600, 700);
+  struct Results {
+    Matrix<float> logits;
+    TopK<float> best;
+    CrossEntropy<float> loss;
+    Matrix<float> grad_hidden;
+    Matrix<float> wte_grad;
+  };
+  const HeadOptions options{.logit_soft_cap = 2};
+  const auto run = [&](const auto& device) {
+    Embedding<Eigen::half> wte = fresh;
+    Results results{logits(wte, hidden, options, device),
+                    top_k(wte, hidden, 5, options, device),
+                    cross_entropy(wte, hidden, labels.row(0), {.head = options}, device),
+                    logits_backward(wte, hidden, grad_logits, options, device),
+                    {}};
+    results.wte_grad = wte.grad();
+    return results;
+  };
+  const Results alone = run(Eigen::DefaultDevice{});
+  for (const int threads : {2, 8}) {
+    INFO(threads << " threads");
+    Eigen::ThreadPool pool(threads);
+    const Results together = run(Eigen::ThreadPoolDevice(&pool, threads));
+    CHECK(test::same_bits(together.logits, alone.logits));
+    CHECK(test::same_bits(together.best.ids, alone.best.ids));
+    CHECK(test::same_bits(together.best.logits, alone.best.logits));
+    CHECK(together.loss.loss == alone.loss.loss);
+    CHECK(test::same_bits(together.loss.grad_hidden, alone.loss.grad_hidden));
+    CHECK(test::same_bits(together.grad_hidden, alone.grad_hidden));
+    CHECK(test::same_bits(together.wte_grad, alone.wte_grad));
+  }
+}
+
+TEST_CASE("any number of threads gives the same quantised lookups and sums", "[thread_pool]") {
+  const QuantizedEmbedding wte(Embedding<float>(100, 768));
+  const QuantizedGPT2Embeddings embeddings(wte, QuantizedEmbedding(Embedding<float>(256, 768)));
+  const auto ids = test::random_ids(4, 256, 100, 1);
+  const auto types = test::random_ids(4, 256, 2, 2);
+  for (const int threads : {2, 8}) {
+    INFO(threads << " threads");
+    Eigen::ThreadPool pool(threads);
+    const Eigen::ThreadPoolDevice device(&pool, threads);
+    CHECK(test::same_bits(wte(ids, device), wte(ids)));
+    CHECK(
+        test::same_bits(embeddings(ids, PastLength{}, types, device), embeddings(ids, PastLength{}, types)));
+  }
 }
