@@ -1,0 +1,60 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Times how long each public header takes to compile, beside what it needs of Eigen and nlohmann/json.
+
+    compile_time.py RESULTS.json INCLUDE_DIR COMPILER [FLAGS...]
+"""
+
+import json
+import math
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "headers"))
+from cost import files_read  # noqa: E402
+from layers import LAYER  # noqa: E402
+
+# What a header may need of others; each includes what comes before it, where it is Eigen's.
+FOREIGN = ("Eigen/Core", "unsupported/Eigen/CXX11/Tensor", "nlohmann/json.hpp")
+
+
+def seconds(compile_command: list[str], headers: tuple[str, ...]) -> float:
+    """The compiler's processor time, which does not count what other programs take."""
+    program = "".join(f"#include <{header}>\n" for header in headers)
+    command = [*compile_command, "-c", "-o", "/dev/null", "-x", "c++", "-"]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, input=program, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+
+
+def needed_of_others(compile_command: list[str], header: str) -> tuple[int, tuple[str, ...]]:
+    """How many files a header reads, and which of the foreign ones are among them."""
+    files = [path.as_posix() for path in files_read(compile_command, header)]
+    return len(files), tuple(name for name in FOREIGN if any(file.endswith("/" + name) for file in files))
+
+
+def main() -> None:
+    results, folder, *compile_command = sys.argv[1:]
+    baselines: dict[tuple[str, ...], float] = {(): math.nan}
+    measured = []
+    print(f"{'header':28} {'files':>5} {'seconds':>8} {'needed':>8} {'ratio':>6}   needed of others")
+    for header in sorted(LAYER, key=lambda name: (LAYER[name], name)):
+        if not (Path(folder) / "gpt2" / header).exists():
+            continue
+        files, needed = needed_of_others(compile_command, header)
+        if needed not in baselines:
+            baselines[needed] = seconds(compile_command, needed)
+        ours, theirs = seconds(compile_command, (f"gpt2/{header}",)), baselines[needed]
+        measured.append({"header": header, "files": files, "seconds": ours, "needed": needed})
+        times = f"{ours:8.2f} {theirs:8.2f} {ours / theirs:6.2f}"
+        print(f"{header:28} {files:5} {times}   {', '.join(needed)}", flush=True)
+    of_others = {", ".join(names): time for names, time in baselines.items() if names}
+    content = {"headers": measured, "needed": of_others}
+    Path(results).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# Sets up what the benchmark needs, builds it with -O2 and with -O3 -march=native, runs both, prints the goals
+# and what was measured, and draws performance.svg. From any folder; takes a quarter of an hour, in which the
+# machine should have nothing else to do.
+#
+#   sh tests/benchmark/run.sh                              everything
+#   sh tests/benchmark/run.sh --benchmark_filter='^sum'    only some groups; draws nothing
+#
+# PyTorch and matplotlib come from PyPI, into build/python. GPT2_BENCHMARK_PYTHON names a Python that has them
+# instead. Without PyTorch the others are compared all the same.
+set -eu
+
+cd "$(dirname "$0")/../.."
+. cmake/setup.sh
+
+need_build_tools
+need_command python3 python3
+need_file 'Google Benchmark 1.7' libbenchmark-dev include/benchmark/benchmark.h
+# The tests' configuration, which the benchmark is a part of, asks for it.
+need_file 'Catch2 2.13 or 3' catch2 include/catch2/catch.hpp include/catch2/catch_all.hpp
+if [ -z "${GPT2_BENCHMARK_PYTHON:-}" ] && ! python3 -c 'import ensurepip, venv' >/dev/null 2>&1; then
+  note_missing "Python's venv" python3-venv
+fi
+install_missing
+
+python=${GPT2_BENCHMARK_PYTHON:-}
+if [ -z "$python" ]; then
+  step 'installing PyTorch and matplotlib in build/python'
+  python=build/python/bin/python
+  [ -x "$python" ] || python3 -m venv build/python
+  "$python" -m pip install --quiet matplotlib
+  # Without CUDA, where that can be had; PyPI's has it, and is gigabytes.
+  "$python" -m pip install --quiet --retries 1 torch --index-url https://download.pytorch.org/whl/cpu ||
+    "$python" -m pip install --quiet torch || echo 'There is no PyTorch to compare with' >&2
+fi
+"$python" -c 'import matplotlib' # better now than in a quarter of an hour
+torch=$("$python" -c 'from importlib.util import find_spec
+spec = find_spec("torch")
+print(spec.submodule_search_locations[0] if spec else "")')
+
+folder=build/benchmark
+if command -v ninja >/dev/null 2>&1; then
+  CMAKE_GENERATOR=${CMAKE_GENERATOR:-Ninja}
+  export CMAKE_GENERATOR
+fi
+step "configuring $folder"
+cmake --preset release -B "$folder" -DGPT2_EMBEDDINGS_BUILD_TESTS=ON -DGPT2_EMBEDDINGS_BUILD_EXAMPLES=OFF \
+  "-DCMAKE_PREFIX_PATH=${torch:+$torch;}${CMAKE_PREFIX_PATH:-}"
+step "building $folder with $processors processors"
+cmake --build "$folder" --parallel "$processors" --target benchmark_o2 benchmark_native
+
+for name in o2 native; do
+  step "measuring $name"
+  "$folder/tests/benchmark/benchmark_$name" "$folder/$name.json" "$@"
+done
+step 'compile time of each header, alone'
+cmake --build "$folder" --target benchmark_compile_time
+step 'results'
+python3 tests/benchmark/report.py "$folder/o2.json" "$folder/native.json" \
+  "$folder/tests/benchmark/compile_time.json" "$folder/results.json" | tee "$folder/report.txt"
+if [ $# = 0 ]; then
+  step 'drawing tests/benchmark/performance.svg'
+  "$python" tests/benchmark/chart.py "$folder/results.json" tests/benchmark/performance.svg
+fi
