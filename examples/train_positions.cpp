@@ -28,7 +28,7 @@ using Hidden = gpt2::Tensor3<float>;
 constexpr int letters = 26;  // ids 0 to 25 are a to z, 26 to 51 are A to Z
 constexpr int steps = 100;
 constexpr float ln2 = std::numbers::ln2_v<float>;
-const gpt2::GPT2Config config{.vocab_size = 2 * letters,
+const gpt2::GPT2Config config{.vocab_size = gpt2::Index{2} * letters,
                               .n_positions = 16,
                               .n_embd = 16,
                               .n_layer = 1,
@@ -87,7 +87,7 @@ Ids random_letters(std::mt19937& random) {
 void train(const char* name, const Table& head, const std::function<Hidden(const Ids&)>& hidden,
            const std::function<void(std::uint64_t, const Ids&)>& training_step) {
   const Ids all = gpt2::arange(letters).replicate(1, config.n_positions);
-  std::mt19937 random(3);
+  std::mt19937 random(3);  // NOLINT(cert-msc32-c,cert-msc51-cpp): the same numbers in each run
   std::printf("%-18s", name);
   for (std::uint64_t step = 0; step <= steps; ++step) {
     if (step % 20 == 0) {

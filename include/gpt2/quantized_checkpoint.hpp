@@ -116,7 +116,7 @@ inline QuantizedEmbedding load_quantized(const std::filesystem::path& path, std:
   Matrix<std::int8_t> values(rows, cols);
   if (values.size() > 0) std::memcpy(values.data(), weight.bytes.data(), weight.bytes.size());
   try {
-    return QuantizedEmbedding(std::move(values), std::move(scales), std::move(offsets));
+    return {std::move(values), std::move(scales), std::move(offsets)};
   } catch (const ArgumentError& error) {
     throw CheckpointError(path.string(), prefix, "UnexpectedValue", error.what());
   }

@@ -186,7 +186,7 @@ struct OnDevice {
   const D& device;
   StorePolicy store_policy = StorePolicy::automatic;
 
-  [[nodiscard]] int numThreads() const {
+  [[nodiscard]] int numThreads() const {  // NOLINT(readability-identifier-naming): Eigen's name
     if constexpr (std::same_as<D, Eigen::DefaultDevice>) {
       return 1;
     } else {
@@ -194,6 +194,7 @@ struct OnDevice {
     }
   }
   template <class Body>
+  // NOLINTNEXTLINE(readability-identifier-naming): Eigen's name
   void parallelFor(Index n, const Eigen::TensorOpCost& cost, Body&& body) const {
     if constexpr (std::same_as<D, Eigen::DefaultDevice>) {
       body(Index{0}, n);

@@ -87,7 +87,7 @@ void dot_products(const RowView<const A>& states, const RowView<const S>& rows, 
     const S* stored[rows_per_step];
     for (Index r = 0; r < rows_per_step; ++r) stored[r] = rows.row(std::min(first + r, rows.rows - 1));
 
-    const Index ahead = first + 2 * rows_per_step <= rows.rows ? rows_per_step * rows.row_stride : 0;
+    const Index ahead = first + Index{2} * rows_per_step <= rows.rows ? rows_per_step * rows.row_stride : 0;
 
     const A* state[most_states] = {};
     if (std::is_same_v<S, A> || states.rows <= states_per_step) {

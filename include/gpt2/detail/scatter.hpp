@@ -59,7 +59,9 @@ void accumulate_rows(Index size, std::span<const RowSum<A, From>> rows) {
       const From* const from = terms + column;
       // Unrolled by hand, as GCC does not at -O2.
       [&]<std::size_t... i>(std::index_sequence<i...>) {
-        using namespace Eigen::internal;
+        using Eigen::internal::padd;
+        using Eigen::internal::ploadu;
+        using Eigen::internal::pstoreu;
         const Packet<A> sums[] = {
             padd(ploadu<Packet<A>>(out + static_cast<Index>(i) * packet_size<A>),
                  load_widened<Packet<A>>(from + static_cast<Index>(i) * packet_size<A>))...};
