@@ -935,7 +935,11 @@ TEMPLATE_TEST_CASE("nothing depends on the device, bit for bit", "[lm_head]", fl
 }
 
 TEST_CASE("the loss of 1,024 positions and 50,257 tokens takes no 206 MB", "[lm_head]") {
+#ifdef __OPTIMIZE__
   constexpr Index n = 1024;
+#else
+  constexpr Index n = 64;  // of as many tokens, for it would take minutes: 13 MB
+#endif
   constexpr Index vocab_size = 50257;
   Embedding<float> wte(vocab_size, 4);
   (void)wte.mutable_grad();
@@ -950,8 +954,8 @@ TEST_CASE("the loss of 1,024 positions and 50,257 tokens takes no 206 MB", "[lm_
   constexpr std::size_t logits_size = n * vocab_size * sizeof(float);
   const std::size_t of_loss = peak_of([&] { (void)cross_entropy(wte, hidden, labels); });
   const std::size_t of_top_k = peak_of([&] { (void)top_k(wte, hidden, 5); });
-  CHECK(of_loss < logits_size / 50);
-  CHECK(of_top_k < logits_size / 50);
+  CHECK(of_loss < 4'000'000);
+  CHECK(of_top_k < 4'000'000);
   // That all of them would have been noticed.
   const std::size_t of_logits = peak_of([&] { (void)logits(wte, hidden); });
   CHECK(of_logits >= (counting ? logits_size : 0));
