@@ -16,7 +16,6 @@
 #include <utility>
 #include <vector>
 
-#include "gpt2/initialization.hpp"
 #include "support.hpp"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -74,13 +73,6 @@ namespace {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
 constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
-
-template <class T>
-Matrix<T> random(Index rows, Index cols, double stddev, std::uint64_t seed) {
-  Matrix<T> matrix(rows, cols);
-  normal_(matrix, stddev, seed);
-  return matrix;
-}
 
 /// The element as a double, whatever it is.
 template <class T>
@@ -214,9 +206,9 @@ TEMPLATE_TEST_CASE("logits are the products of hidden states and rows", "[lm_hea
   using A = Accumulator<T>;
   for (const Index dim : {0, 1, 5, 131}) {
     for (const Index vocab_size : {0, 1, 9, 270}) {
-      const Embedding<T> wte(random<T>(vocab_size, dim, 0.02, 1));
+      const Embedding<T> wte(test::drawn<T>(vocab_size, dim, 1, 0.02));
       for (const Index n : {0, 1, 2, 3, 8, 9, 270}) {
-        const auto hidden = random<A>(n, dim, 1, 2);
+        const auto hidden = test::drawn<A>(n, dim, 2, 1);
         const Matrix<A> found = logits(wte, hidden);
         const Matrix<double> expected = plain_logits(in_double(wte.weight()), in_double(hidden));
         INFO(n << " states of " << dim << ", " << vocab_size << " tokens");
@@ -232,9 +224,9 @@ TEMPLATE_TEST_CASE("rows of more than 256 columns are multiplied to their end", 
                    Eigen::bfloat16) {
   using T = TestType;
   for (const Index dim : {257, 600, 768}) {
-    const Embedding<T> wte(random<T>(19, dim, 0.02, 1));
+    const Embedding<T> wte(test::drawn<T>(19, dim, 1, 0.02));
     for (Index n = 1; n <= 9; ++n) {
-      const auto hidden = random<float>(n, dim, 1, 2);
+      const auto hidden = test::drawn<float>(n, dim, 2, 1);
       INFO(n << " states of " << dim);
       CHECK(relative_error(logits(wte, hidden), plain_logits(in_double(wte.weight()), in_double(hidden))) <
             tolerance<T>);
@@ -245,9 +237,9 @@ TEMPLATE_TEST_CASE("rows of more than 256 columns are multiplied to their end", 
 TEMPLATE_TEST_CASE("hidden states of the table's type are as good as their sums'", "[lm_head]", Eigen::half,
                    Eigen::bfloat16) {
   using T = TestType;
-  Embedding<T> wte(random<T>(40, 17, 0.02, 1));
+  Embedding<T> wte(test::drawn<T>(40, 17, 1, 0.02));
   Embedding<T> twin = wte;
-  const Matrix<T> hidden = random<T>(9, 17, 1, 2);
+  const Matrix<T> hidden = test::drawn<T>(9, 17, 2, 1);
   const Matrix<float> wide = hidden.template cast<float>();
   const Matrix<float> found = logits(wte, hidden);
   CHECK(found == logits(wte, wide));
@@ -255,7 +247,7 @@ TEMPLATE_TEST_CASE("hidden states of the table's type are as good as their sums'
   const auto labels = some_labels(9, 40);
   CHECK(cross_entropy(wte, hidden, labels).loss == cross_entropy(twin, wide, labels).loss);
   CHECK(wte.grad() == twin.grad());
-  const Matrix<T> grad_logits = random<T>(9, 40, 1, 3);
+  const Matrix<T> grad_logits = test::drawn<T>(9, 40, 3, 1);
   CHECK(logits_backward(wte, hidden, grad_logits) ==
         logits_backward(twin, wide, Matrix<float>(grad_logits.template cast<float>())));
   CHECK(wte.grad() == twin.grad());
@@ -294,9 +286,9 @@ TEST_CASE("half tables hold every number they can", "[lm_head]") {
 }
 
 TEST_CASE("hidden states, outputs and gradients may be tensors, maps and blocks", "[lm_head]") {
-  Embedding<float> wte(random<float>(21, 6, 0.02, 1));
+  Embedding<float> wte(test::drawn<float>(21, 6, 1, 0.02));
   Tensor3<float> batch(2, 5, 6);
-  as_matrix(batch) = random<float>(10, 6, 1, 2);
+  as_matrix(batch) = test::drawn<float>(10, 6, 2, 1);
   const Matrix<float> hidden = as_matrix(batch);
   const Matrix<float> expected = logits(wte, hidden);
 
@@ -320,7 +312,7 @@ TEST_CASE("hidden states, outputs and gradients may be tensors, maps and blocks"
 
   Embedding<float> twin = wte;
   Tensor3<float> grad_hidden(2, 5, 6);
-  const Matrix<float> grad_logits = random<float>(10, 21, 1, 3);
+  const Matrix<float> grad_logits = test::drawn<float>(10, 21, 3, 1);
   logits_backward_into(wte, batch, Eigen::TensorMap<const Tensor3<float>>(grad_logits.data(), 2, 5, 21),
                        grad_hidden);
   CHECK(as_matrix(grad_hidden) == logits_backward(twin, hidden, grad_logits));
@@ -342,14 +334,14 @@ TEST_CASE("gradients may be taken from blocks and to blocks of larger matrices",
     whole.block(1, 2, 10, inside.cols()) = inside;
     return whole;
   };
-  const auto hidden = random<float>(10, 6, 1, 2);
-  const auto grad_logits = random<float>(10, 21, 1, 3);
+  const auto hidden = test::drawn<float>(10, 6, 2, 1);
+  const auto grad_logits = test::drawn<float>(10, 21, 3, 1);
   const Matrix<float> framed_hidden = framed(hidden);
   const Matrix<float> framed_grad_logits = framed(grad_logits);
   const auto hidden_block = framed_hidden.block(1, 2, 10, 6);
   const auto grad_logits_block = framed_grad_logits.block(1, 2, 10, 21);
 
-  Embedding<float> wte(random<float>(21, 6, 0.5, 1));
+  Embedding<float> wte(test::drawn<float>(21, 6, 1, 0.5));
   Embedding<float> twin = wte;
   const auto check = [&](const Matrix<float>& found, const Matrix<float>& expected) {
     CHECK(relative_error(found, expected) < tolerance<float>);
@@ -386,15 +378,15 @@ TEST_CASE("gradients may be taken from blocks and to blocks of larger matrices",
 }
 
 TEST_CASE("rows that pad the table have no logits and get no gradient", "[lm_head]") {
-  Matrix<double> weight = random<double>(20, 4, 0.5, 1);
+  Matrix<double> weight = test::drawn<double>(20, 4, 1, 0.5);
   weight.bottomRows(7).setConstant(not_a_number);
   Embedding<double> wte(weight);
   Embedding<double> tokens(Matrix<double>(weight.topRows(13)));
-  const auto hidden = random<double>(9, 4, 1, 2);
+  const auto hidden = test::drawn<double>(9, 4, 2, 1);
   const HeadOptions options{.vocab_size = 13};
   CHECK(logits(wte, hidden, options) == logits(tokens, hidden));
   CHECK(top_k(wte, hidden, 13, options).ids == top_k(tokens, hidden, 13).ids);
-  const auto grad_logits = random<double>(9, 13, 1, 3);
+  const auto grad_logits = test::drawn<double>(9, 13, 3, 1);
   CHECK(logits_backward(wte, hidden, grad_logits, options) == logits_backward(tokens, hidden, grad_logits));
   const auto labels = some_labels(9, 13);
   const auto loss = cross_entropy(wte, hidden, labels, {.head = options});
@@ -404,12 +396,12 @@ TEST_CASE("rows that pad the table have no logits and get no gradient", "[lm_hea
 }
 
 TEST_CASE("a soft cap bounds the logits smoothly", "[lm_head]") {
-  Matrix<double> weight = random<double>(50, 4, 5, 1);
+  Matrix<double> weight = test::drawn<double>(50, 4, 1, 5);
   weight(7, 0) = infinity;
   weight(8, 0) = -infinity;
   weight(9, 0) = not_a_number;
   const Embedding<double> wte(weight);
-  const Matrix<double> hidden = random<double>(9, 4, 1, 2).cwiseAbs();
+  const Matrix<double> hidden = test::drawn<double>(9, 4, 2, 1).cwiseAbs();
   const HeadOptions options{.logit_soft_cap = 3};
   const auto found = logits(wte, hidden, options);
   CHECK((found.col(7).array() == 3).all());
@@ -425,7 +417,7 @@ TEST_CASE("up to eight states' logits are written without an allocation", "[lm_h
   const Embedding<float> floats(300, 70);
   const Embedding<Eigen::bfloat16> bfloats(300, 70);
   for (const Index n : {1, 8}) {
-    const auto hidden = random<float>(n, 70, 1, 2);
+    const auto hidden = test::drawn<float>(n, 70, 2, 1);
     Matrix<float> out(n, 300);
     const std::size_t before = allocations;
     logits_into(floats, hidden, out, {.logit_soft_cap = 30});
@@ -435,9 +427,9 @@ TEST_CASE("up to eight states' logits are written without an allocation", "[lm_h
 }
 
 TEST_CASE("the gradient of logits is that of finite differences", "[lm_head]") {
-  const auto weight = random<double>(11, 5, 0.7, 1);
-  const auto hidden = random<double>(10, 5, 1, 2);
-  const auto grad_logits = random<double>(10, 9, 1, 3);
+  const auto weight = test::drawn<double>(11, 5, 1, 0.7);
+  const auto hidden = test::drawn<double>(10, 5, 2, 1);
+  const auto grad_logits = test::drawn<double>(10, 9, 3, 1);
   for (const double cap : {0.0, 1.5}) {
     const HeadOptions options{.vocab_size = 9, .logit_soft_cap = cap};
     Embedding<double> wte(weight, {.padding_idx = 2});
@@ -462,9 +454,9 @@ TEST_CASE("the gradient of logits is that of finite differences", "[lm_head]") {
 TEMPLATE_TEST_CASE("gradients of logits are as exact as their sums' type", "[lm_head]", float, Eigen::half,
                    Eigen::bfloat16) {
   using T = TestType;
-  Embedding<T> wte(random<T>(600, 37, 0.02, 1));
-  const auto hidden = random<float>(300, 37, 1, 2);
-  const auto grad_logits = random<float>(300, 600, 1, 3);
+  Embedding<T> wte(test::drawn<T>(600, 37, 1, 0.02));
+  const auto hidden = test::drawn<float>(300, 37, 2, 1);
+  const auto grad_logits = test::drawn<float>(300, 600, 3, 1);
   const auto grad_hidden = logits_backward(wte, hidden, grad_logits);
   const Matrix<double> given = in_double(grad_logits);
   CHECK(relative_error(grad_hidden, Matrix<double>(given * in_double(wte.weight()))) < 1e-5);
@@ -472,9 +464,9 @@ TEMPLATE_TEST_CASE("gradients of logits are as exact as their sums' type", "[lm_
 }
 
 TEST_CASE("gradients of logits reach the whole of a large vocabulary", "[lm_head]") {
-  const auto weight = random<double>(9001, 3, 1, 1);  // more rows than are gone through at a time
-  const auto hidden = random<double>(5, 3, 1, 2);
-  const auto grad_logits = random<double>(5, 9001, 1, 3);
+  const auto weight = test::drawn<double>(9001, 3, 1, 1);  // more rows than are gone through at a time
+  const auto hidden = test::drawn<double>(5, 3, 2, 1);
+  const auto grad_logits = test::drawn<double>(5, 9001, 3, 1);
   for (const double cap : {0.0, 2.0}) {
     const HeadOptions options{.logit_soft_cap = cap};
     Matrix<double> of_products = grad_logits;
@@ -491,7 +483,7 @@ TEMPLATE_TEST_CASE("top_k is what sorting all logits gives", "[lm_head]", float,
   using T = TestType;
   const auto number_of = [](double x) { return static_cast<T>(static_cast<float>(x)); };
   for (const Index n : {1, 3, 12, 70}) {
-    const auto hidden = random<T>(n, 7, 1, 2);
+    const auto hidden = test::drawn<T>(n, 7, 2, 1);
     Matrix<T> ones(n, 1);
     ones.setConstant(number_of(1));
     Matrix<T> weight(531, 1);
@@ -520,7 +512,7 @@ TEMPLATE_TEST_CASE("top_k is what sorting all logits gives", "[lm_head]", float,
       check_top_k(Embedding<T>(weight), ones);
     }
     SECTION("NaNs and infinities, " + std::to_string(n)) {
-      weight = random<T>(531, 1, 1, 5);
+      weight = test::drawn<T>(531, 1, 5, 1);
       for (const Index i : {2, 3, 256, 400, 530}) weight(i) = number_of(not_a_number);
       for (const Index i : {0, 4, 257, 402}) weight(i) = number_of(infinity);
       for (const Index i : {1, 5, 258, 403}) weight(i) = number_of(-infinity);
@@ -538,10 +530,10 @@ TEMPLATE_TEST_CASE("top_k is what sorting all logits gives", "[lm_head]", float,
 }
 
 TEST_CASE("top_k does not depend on how the work is cut", "[lm_head]") {
-  Matrix<double> weight = random<double>(100, 4, 1, 1);
+  Matrix<double> weight = test::drawn<double>(100, 4, 1, 1);
   weight.row(50) = weight.row(3);
   const Embedding<double> wte(weight);
-  const auto hidden = random<double>(9, 4, 1, 2);
+  const auto hidden = test::drawn<double>(9, 4, 2, 1);
   const auto head = detail::checked_head(wte, {});
   const auto expected = top_k(wte, hidden, 11);
   for (const Index rows : {1, 3, 64, 1000}) {
@@ -562,8 +554,8 @@ TEMPLATE_TEST_CASE("the loss is the mean or the sum over positions with a label"
     for (const Index n : {1, 5, 270}) {
       for (const auto reduction : {Reduction::mean, Reduction::sum}) {
         for (const double cap : {0.0, 2.0}) {
-          Embedding<T> wte(random<T>(vocab_size, 9, 0.5, 1));
-          const auto hidden = random<A>(n, 9, 1, 2);
+          Embedding<T> wte(test::drawn<T>(vocab_size, 9, 1, 0.5));
+          const auto hidden = test::drawn<A>(n, 9, 2, 1);
           const auto labels = some_labels(n, vocab_size);
           const CrossEntropyOptions options{.reduction = reduction, .head = {.logit_soft_cap = cap}};
           const auto found = cross_entropy(wte, hidden, labels, options);
@@ -596,8 +588,8 @@ TEMPLATE_TEST_CASE("the loss is the mean or the sum over positions with a label"
 }
 
 TEST_CASE("the gradient of the loss is that of finite differences", "[lm_head]") {
-  const auto weight = random<double>(23, 5, 0.7, 1);
-  const auto hidden = random<double>(11, 5, 1, 2);
+  const auto weight = test::drawn<double>(23, 5, 1, 0.7);
+  const auto hidden = test::drawn<double>(11, 5, 2, 1);
   const auto labels = some_labels(11, 19);
   for (const auto reduction : {Reduction::mean, Reduction::sum}) {
     for (const double cap : {0.0, 1.5}) {
@@ -621,8 +613,8 @@ TEST_CASE("the gradient of the loss is that of finite differences", "[lm_head]")
 TEMPLATE_TEST_CASE("the loss and its gradients are the same with any chunk size", "[lm_head]", float,
                    double) {
   using T = TestType;
-  const auto weight = random<T>(301, 6, 1, 1);
-  const auto hidden = random<T>(70, 6, 2, 2);
+  const auto weight = test::drawn<T>(301, 6, 1, 1);
+  const auto hidden = test::drawn<T>(70, 6, 2, 2);
   const auto labels = some_labels(70, 301);
   for (const double cap : {0.0, 3.0}) {
     const CrossEntropyOptions options{.head = {.logit_soft_cap = cap}};
@@ -726,8 +718,8 @@ TEST_CASE("where no position has a label the mean is NaN, the sum 0, the gradien
     for (const auto reduction : {Reduction::mean, Reduction::sum}) {
       Embedding<float> wte(20, 4);
       const auto found =
-          cross_entropy(wte, random<float>(n, 4, 1, 2), std::vector<int>(static_cast<std::size_t>(n), -100),
-                        {.reduction = reduction});
+          cross_entropy(wte, test::drawn<float>(n, 4, 2, 1),
+                        std::vector<int>(static_cast<std::size_t>(n), -100), {.reduction = reduction});
       CHECK((reduction == Reduction::sum ? found.loss == 0 : std::isnan(found.loss)));
       CHECK(found.grad_hidden.rows() == n);
       CHECK(found.grad_hidden.isZero(0));
@@ -737,7 +729,7 @@ TEST_CASE("where no position has a label the mean is NaN, the sum 0, the gradien
 }
 
 TEST_CASE("an ignored position takes no part, whatever is in it", "[lm_head]") {
-  Matrix<float> hidden = random<float>(5, 4, 1, 2);
+  Matrix<float> hidden = test::drawn<float>(5, 4, 2, 1);
   Embedding<float> wte(20, 4);
   Embedding<float> twin = wte;
   const Matrix<float> kept = hidden.middleRows(1, 3);
@@ -755,7 +747,7 @@ TEST_CASE("an ignored position takes no part, whatever is in it", "[lm_head]") {
 TEST_CASE("empty tables and states of no dimension are legal", "[lm_head]") {
   Embedding<float> no_tokens(0, 3);
   Embedding<float> no_columns(5, 0);
-  const Matrix<float> hidden = random<float>(2, 3, 1, 2);
+  const Matrix<float> hidden = test::drawn<float>(2, 3, 2, 1);
   CHECK(logits(no_tokens, hidden).cols() == 0);
   CHECK(top_k(no_tokens, hidden, 0).ids.rows() == 2);
   CHECK(logits_backward(no_tokens, hidden, Matrix<float>(2, 0)).isZero(0));
@@ -769,7 +761,7 @@ TEST_CASE("empty tables and states of no dimension are legal", "[lm_head]") {
 
 TEST_CASE("labels are compared by value, whatever their type", "[lm_head]") {
   const Embedding<float> wte(20, 4);
-  const auto hidden = random<float>(1, 4, 1, 2);
+  const auto hidden = test::drawn<float>(1, 4, 2, 1);
   const auto loss_of = [&](auto label, std::int64_t ignore_index) {
     return cross_entropy_loss(wte, hidden, std::vector{label}, {.ignore_index = ignore_index});
   };
@@ -789,10 +781,10 @@ TEST_CASE("labels are compared by value, whatever their type", "[lm_head]") {
 TEST_CASE("what cannot be is refused, and nothing is changed", "[lm_head]") {
   Embedding<float> wte(20, 4);
   wte.mutable_grad().setConstant(3);
-  const auto hidden = random<float>(6, 4, 1, 2);
+  const auto hidden = test::drawn<float>(6, 4, 2, 1);
   Matrix<float> out = Matrix<float>::Constant(6, 20, 7);
   Matrix<float> grad_hidden = Matrix<float>::Constant(6, 4, 7);
-  const auto grad_logits = random<float>(6, 20, 1, 3);
+  const auto grad_logits = test::drawn<float>(6, 20, 3, 1);
   const std::vector<int> labels{0, 1, 2, 3, 4, 5};
 
   SECTION("options") {
@@ -822,7 +814,9 @@ TEST_CASE("what cannot be is refused, and nothing is changed", "[lm_head]") {
               (void)cross_entropy_into(wte, hidden, labels, grad_hidden, {.head = options});
             }).name() == "logit_soft_cap");
     }
-    CHECK(logits(Embedding<double>(2, 4), random<double>(1, 4, 1, 1), {.logit_soft_cap = 1e300}).size() == 2);
+    CHECK(
+        logits(Embedding<double>(2, 4), test::drawn<double>(1, 4, 1, 1), {.logit_soft_cap = 1e300}).size() ==
+        2);
     for (const Index k : {-1, 21}) {
       const auto error = test::error_of<ArgumentError>([&] { (void)top_k(wte, hidden, k); });
       CHECK(error.name() == "k");
@@ -840,7 +834,7 @@ TEST_CASE("what cannot be is refused, and nothing is changed", "[lm_head]") {
       CHECK(error.expected() == expected);
       CHECK(error.found() == found);
     };
-    const auto narrow = random<float>(6, 3, 1, 2);
+    const auto narrow = test::drawn<float>(6, 3, 2, 1);
     Tensor3<float> batch(2, 3, 4);
     batch.setZero();
     check("hidden", "[6, 4]", "[6, 3]", [&] { logits_into(wte, narrow, out); });
@@ -899,7 +893,7 @@ TEST_CASE("what cannot be is refused, and nothing is changed", "[lm_head]") {
 
 TEST_CASE("a refused call does not make a gradient", "[lm_head]") {
   Embedding<float> wte(20, 4);
-  const auto hidden = random<float>(2, 4, 1, 2);
+  const auto hidden = test::drawn<float>(2, 4, 2, 1);
   (void)test::error_of<IndexError>([&] { (void)cross_entropy(wte, hidden, std::vector<int>{1, 20}); });
   (void)test::error_of<ShapeError>([&] { (void)logits_backward(wte, hidden, Matrix<float>(2, 19)); });
   (void)cross_entropy_loss(wte, hidden, std::vector<int>{1, 2});
@@ -909,9 +903,9 @@ TEST_CASE("a refused call does not make a gradient", "[lm_head]") {
 TEMPLATE_TEST_CASE("nothing depends on the device, bit for bit", "[lm_head]", float, Eigen::half) {
   using T = TestType;
   for (const Index n : {1, 20, 300}) {
-    const auto hidden = random<float>(n, 40, 1, 2);
+    const auto hidden = test::drawn<float>(n, 40, 2, 1);
     const auto labels = some_labels(n, 300);
-    const auto grad_logits = random<float>(n, 300, 1, 3);
+    const auto grad_logits = test::drawn<float>(n, 300, 3, 1);
     Embedding<T> wte(300, 40);
     Embedding<T> twin = wte;
     for (const Index slice : {1, 3, 1000}) {
@@ -943,7 +937,7 @@ TEST_CASE("the loss of 1,024 positions and 50,257 tokens takes no 206 MB", "[lm_
   constexpr Index vocab_size = 50257;
   Embedding<float> wte(vocab_size, 4);
   (void)wte.mutable_grad();
-  const auto hidden = random<float>(n, 4, 1, 2);
+  const auto hidden = test::drawn<float>(n, 4, 2, 1);
   const std::vector<int> labels(static_cast<std::size_t>(n), 3);
   const auto peak_of = [](auto&& action) {
     const std::size_t before = live_bytes;

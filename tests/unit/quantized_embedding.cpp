@@ -12,10 +12,7 @@
 #include <vector>
 
 #include "gpt2/embeddings.hpp"
-#include "gpt2/initialization.hpp"
-#include "gpt2/quantized_checkpoint.hpp"
 #include "support.hpp"
-#include "temporary_folder.hpp"
 
 using namespace gpt2;
 
@@ -24,13 +21,6 @@ namespace {
 constexpr float most = std::numeric_limits<float>::max();
 constexpr float infinity = std::numeric_limits<float>::infinity();
 constexpr float not_a_number = std::numeric_limits<float>::quiet_NaN();
-
-template <class T>
-Matrix<T> random(Index rows, Index cols, double stddev, std::uint64_t seed) {
-  Matrix<T> matrix(rows, cols);
-  normal_(matrix, stddev, seed);
-  return matrix;
-}
 
 Matrix<float> row_of(const std::vector<float>& elements) {
   return Eigen::Map<const Matrix<float>>(elements.data(), 1, static_cast<Index>(elements.size()));
@@ -67,7 +57,7 @@ concept CanTrain = requires(X& table) {
 TEMPLATE_TEST_CASE("no element of a random table is off by more than half a step and a rounding",
                    "[quantized]", float, double) {
   using T = TestType;
-  CHECK(elements_out_of_bounds(random<T>(300, 97, 0.02, 1)) == 0);
+  CHECK(elements_out_of_bounds(test::drawn<T>(300, 97, 1, 0.02)) == 0);
   std::mt19937_64 bits(7);
   std::uniform_real_distribution<double> uniform(-1, 1);
   // Rows of every magnitude, and of every width about every middle.
@@ -145,7 +135,7 @@ TEST_CASE("doubles are off by no more than floats would be", "[quantized]") {
 TEMPLATE_TEST_CASE("tables of any type can be quantised", "[quantized]", float, double, Eigen::half,
                    Eigen::bfloat16) {
   using T = TestType;
-  const Embedding<T> table(random<T>(50, 12, 0.02, 1));
+  const Embedding<T> table(test::drawn<T>(50, 12, 1, 0.02));
   const Matrix<float> wide = table.weight().template cast<float>();
   if constexpr (!std::is_same_v<T, double>) {
     CHECK(QuantizedEmbedding(table).values() == QuantizedEmbedding(Embedding<float>(wide)).values());
@@ -167,21 +157,21 @@ TEST_CASE("constant rows are exact", "[quantized]") {
 
 TEST_CASE("rows that no int8 can stand for are refused by name", "[quantized]") {
   for (const float element : {not_a_number, infinity, -infinity}) {
-    Matrix<float> weight = random<float>(9, 4, 0.02, 1);
+    Matrix<float> weight = test::drawn<float>(9, 4, 1, 0.02);
     weight(7, 2) = element;
     const auto error = test::error_of<ArgumentError>([&] { QuantizedEmbedding{Embedding<float>(weight)}; });
     CHECK(error.name() == "weight[7, 2]");
     CHECK((error.value() == static_cast<double>(element) || std::isnan(element)));
     CHECK(test::contains(error.what(), "weight[7, 2]"));
   }
-  Matrix<double> wide = random<double>(3, 4, 0.02, 1);
+  Matrix<double> wide = test::drawn<double>(3, 4, 1, 0.02);
   wide(1, 3) = 1e39;
   CHECK(test::error_of<ArgumentError>([&] { QuantizedEmbedding{Embedding<double>(wide)}; }).name() ==
         "weight[1, 3]");
 }
 
 TEST_CASE("the parts of a table are what it is made of", "[quantized]") {
-  const QuantizedEmbedding table(Embedding<float>(random<float>(9, 40, 0.02, 1)));
+  const QuantizedEmbedding table(Embedding<float>(test::drawn<float>(9, 40, 1, 0.02)));
   const QuantizedEmbedding copy(table.values(), table.scales(), table.offsets());
   CHECK(copy.dequantize() == table.dequantize());
   // A row's ends are 127 steps from its middle.
@@ -208,7 +198,7 @@ TEST_CASE("the parts of a table are what it is made of", "[quantized]") {
 }
 
 TEST_CASE("lookups of both ranks give rows of the dequantised table", "[quantized]") {
-  const QuantizedEmbedding table(Embedding<float>(random<float>(9, 131, 0.02, 1)));
+  const QuantizedEmbedding table(Embedding<float>(test::drawn<float>(9, 131, 1, 0.02)));
   const Embedding<float> expected(table.dequantize());
   CHECK(table.num_embeddings() == 9);
   CHECK(table.embedding_dim() == 131);
@@ -238,7 +228,7 @@ TEST_CASE("lookups of both ranks give rows of the dequantised table", "[quantize
 }
 
 TEST_CASE("lookups out of range or into another shape write nothing", "[quantized]") {
-  const QuantizedEmbedding table(Embedding<float>(random<float>(9, 4, 0.02, 1)));
+  const QuantizedEmbedding table(Embedding<float>(test::drawn<float>(9, 4, 1, 0.02)));
   Matrix<float> out = Matrix<float>::Constant(2, 4, 7);
   for (const std::int64_t id : {std::int64_t{-1}, std::int64_t{9}, std::int64_t{4294967297}}) {
     const auto error = test::error_of<IndexError>([&] {
@@ -276,9 +266,9 @@ TEST_CASE("a table of GPT-2's width takes 0.253 of its floats' memory", "[quanti
 TEMPLATE_TEST_CASE("the sum is that of the dequantised tables", "[quantized]", Embedding<float>,
                    QuantizedEmbedding) {
   constexpr Index cols = 300;  // more than are summed up at a time
-  const Embedding<float> wpe(random<float>(12, cols, 0.02, 2));
+  const Embedding<float> wpe(test::drawn<float>(12, cols, 2, 0.02));
   const QuantizedGPT2Embeddings embeddings(
-      QuantizedEmbedding(Embedding<float>(random<float>(30, cols, 0.02, 1))), TestType(wpe));
+      QuantizedEmbedding(Embedding<float>(test::drawn<float>(30, cols, 1, 0.02))), TestType(wpe));
   const auto as_floats = [](const auto& table) {
     if constexpr (std::is_same_v<std::decay_t<decltype(table)>, QuantizedEmbedding>) {
       return Embedding<float>(table.dequantize());
@@ -318,8 +308,8 @@ TEMPLATE_TEST_CASE("the sum is that of the dequantised tables", "[quantized]", E
 }
 
 TEST_CASE("the sum refuses what GPT2Embeddings refuses, in the same words", "[quantized]") {
-  const Embedding<float> wte(random<float>(30, 5, 0.02, 1));
-  const Embedding<float> wpe(random<float>(12, 5, 0.02, 2));
+  const Embedding<float> wte(test::drawn<float>(30, 5, 1, 0.02));
+  const Embedding<float> wpe(test::drawn<float>(12, 5, 2, 0.02));
   const QuantizedGPT2Embeddings quantized(QuantizedEmbedding(wte), wpe);
   const GPT2Embeddings<float> floats(wte, wpe);
   Matrix<float> out = Matrix<float>::Constant(3, 5, 7);
@@ -347,12 +337,12 @@ TEST_CASE("the sum refuses what GPT2Embeddings refuses, in the same words", "[qu
 }
 
 TEST_CASE("the head of a quantised table is that of its floats", "[quantized]") {
-  const QuantizedEmbedding table(Embedding<float>(random<float>(600, 133, 0.02, 1)));
+  const QuantizedEmbedding table(Embedding<float>(test::drawn<float>(600, 133, 1, 0.02)));
   const Embedding<double> expected(Matrix<double>(table.dequantize().cast<double>()));
   for (const Index n : {1, 2, 5, 8, 9, 300}) {
     for (const HeadOptions& options :
          {HeadOptions{}, HeadOptions{.vocab_size = 301, .logit_soft_cap = 0.3}}) {
-      const auto hidden = random<float>(n, 133, 1, 2);
+      const auto hidden = test::drawn<float>(n, 133, 2, 1);
       const Matrix<double> wide = hidden.cast<double>();
       const Matrix<float> found = logits(table, hidden, options);
       const Matrix<double> plain = logits(expected, wide, options);
@@ -375,21 +365,22 @@ TEST_CASE("the head of a quantised table is that of its floats", "[quantized]") 
             Approx(cross_entropy_loss(expected, wide, labels, {.head = options})).epsilon(1e-6));
     }
   }
-  CHECK(test::error_of<ArgumentError>([&] { (void)top_k(table, random<float>(1, 133, 1, 2), 601); }).name() ==
-        "k");
-  CHECK(test::error_of<ShapeError>([&] { (void)logits(table, random<float>(1, 132, 1, 2)); }).name() ==
+  CHECK(test::error_of<ArgumentError>([&] {
+          (void)top_k(table, test::drawn<float>(1, 133, 2, 1), 601);
+        }).name() == "k");
+  CHECK(test::error_of<ShapeError>([&] { (void)logits(table, test::drawn<float>(1, 132, 2, 1)); }).name() ==
         "lm_head: hidden");
   CHECK(test::error_of<ArgumentError>([&] {
-          (void)logits(table, random<float>(1, 133, 1, 2), {.vocab_size = 601});
+          (void)logits(table, test::drawn<float>(1, 133, 2, 1), {.vocab_size = 601});
         }).name() == "vocab_size");
 }
 
 TEST_CASE("int8 rows of more than 256 columns are multiplied to their end", "[quantized]") {
   for (const Index dim : {257, 600, 768}) {
-    const QuantizedEmbedding table(Embedding<float>(random<float>(19, dim, 0.02, 1)));
+    const QuantizedEmbedding table(Embedding<float>(test::drawn<float>(19, dim, 1, 0.02)));
     const Matrix<double> weight = table.dequantize().cast<double>();
     for (Index n = 1; n <= 9; ++n) {
-      const auto hidden = random<float>(n, dim, 1, 2);
+      const auto hidden = test::drawn<float>(n, dim, 2, 1);
       const Matrix<double> expected = hidden.cast<double>() * weight.transpose();
       const Matrix<double> found = logits(table, hidden).cast<double>();
       INFO(n << " states of " << dim);
@@ -411,9 +402,9 @@ TEST_CASE("the best token is nearly always that of the floats, else one as good 
   // some thousands are closer than that in 1 to 2 of 100 states. Whatever the rounding, this is what 8 bits
   // are worth.
   constexpr Index n = 200;
-  const Embedding<float> wte(random<float>(2000, 768, 0.02, 1));
+  const Embedding<float> wte(test::drawn<float>(2000, 768, 1, 0.02));
   const QuantizedEmbedding table(wte);
-  const auto hidden = random<float>(n, 768, 1, 2);
+  const auto hidden = test::drawn<float>(n, 768, 2, 1);
   const auto expected = top_k(wte, hidden, 1);
   const auto found = top_k(table, hidden, 1);
   const auto exact = logits(wte, hidden);
@@ -428,80 +419,4 @@ TEST_CASE("the best token is nearly always that of the floats, else one as good 
   }
   INFO(same << " of " << n << " agree");
   CHECK(same >= n * 97 / 100);
-}
-
-TEST_CASE("quantised tables are saved and loaded bit for bit", "[quantized]") {
-  const test::TemporaryFolder folder;
-  const QuantizedEmbedding wte(Embedding<float>(random<float>(9, 5, 0.02, 1)));
-  const QuantizedEmbedding wpe(Embedding<float>(random<float>(4, 5, 0.02, 2)));
-  const auto check = [](const QuantizedEmbedding& found, const QuantizedEmbedding& expected) {
-    CHECK(found.values() == expected.values());
-    CHECK(found.scales() == expected.scales());
-    CHECK(found.offsets() == expected.offsets());
-  };
-  save_quantized(folder / "wte.safetensors", "wte", wte);
-  check(load_quantized(folder / "wte.safetensors", "wte"), wte);
-
-  std::vector<NamedTensor> tensors;
-  for (auto& tensor : named_tensors("transformer.wte", wte)) tensors.push_back(std::move(tensor));
-  for (auto& tensor : named_tensors("transformer.wpe", wpe)) tensors.push_back(std::move(tensor));
-  save_safetensors(folder / "both.safetensors", tensors);
-  check(load_quantized(folder / "both.safetensors", "transformer.wte"), wte);
-  check(load_quantized(folder / "both.safetensors", "transformer.wpe"), wpe);
-  const SafeTensors file = SafeTensors::open(folder / "both.safetensors");
-  CHECK(file["transformer.wte.weight"].dtype == DType::I8);
-  CHECK(file["transformer.wte.weight"].shape == std::vector<std::uint64_t>{9, 5});
-  CHECK(file["transformer.wte.scale"].dtype == DType::F32);
-  CHECK(file["transformer.wte.offset"].shape == std::vector<std::uint64_t>{9});
-
-  const QuantizedEmbedding empty(Embedding<float>(0, 5));
-  save_quantized(folder / "empty.safetensors", "wte", empty);
-  check(load_quantized(folder / "empty.safetensors", "wte"), empty);
-}
-
-TEST_CASE("files without a quantised table are refused", "[quantized]") {
-  const test::TemporaryFolder folder;
-  const QuantizedEmbedding wte(Embedding<float>(random<float>(9, 5, 0.02, 1)));
-  const auto path = folder / "wte.safetensors";
-  const auto check = [&](const char* tensor, const char* kind) {
-    const auto error = test::error_of<CheckpointError>([&] { (void)load_quantized(path, "wte"); });
-    CHECK(error.path() == path.string());
-    CHECK(error.tensor() == tensor);
-    CHECK(error.kind() == kind);
-  };
-  check("", "IoError");
-  save_quantized(path, "wpe", wte);
-  check("wte.weight", "TensorNotFound");
-
-  auto tensors = named_tensors("wte", wte);
-  const auto save = [&] { save_safetensors(path, tensors); };
-  SECTION("of another type") {
-    tensors[0].tensor.dtype = DType::U8;
-    save();
-    check("wte.weight", "UnexpectedDType");
-  }
-  SECTION("of another rank") {
-    tensors[0].tensor.shape = {45};
-    save();
-    check("wte.weight", "UnexpectedShape");
-  }
-  SECTION("without an offset") {
-    tensors[2].name = "wte.offsets";
-    save();
-    check("wte.offset", "TensorNotFound");
-  }
-  SECTION("with a scale too few") {
-    tensors[1].tensor.shape = {8};
-    tensors[1].tensor.bytes = tensors[1].tensor.bytes.first(32);
-    save();
-    check("wte.scale", "UnexpectedShape");
-  }
-  SECTION("with a scale that is none") {
-    const std::vector<float> scales{1, 1, 1, not_a_number, 1, 1, 1, 1, 1};
-    tensors[1].tensor.bytes = std::as_bytes(std::span(scales));
-    save();
-    check("wte", "UnexpectedValue");
-    CHECK(test::contains(test::error_of<CheckpointError>([&] { (void)load_quantized(path, "wte"); }).what(),
-                         "scales[3]"));
-  }
 }
