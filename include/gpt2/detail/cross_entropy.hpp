@@ -77,20 +77,16 @@ template <class S, class A, class D>
                                                  std::span<const Index> labels, Matrix<A>& round,
                                                  const HeadTiling& tiling, const D& device) {
   std::vector<Softmax<A>> softmax(labels.size());
-  const Index vocab_size = head.rows.rows;
-  for (Index first = 0; first < vocab_size; first += round.cols()) {
-    const Index size = std::min(round.cols(), vocab_size - first);
-    const RowView<A> logits{round.data(), states.rows, size, round.cols()};
-    form_logits(head, states, first, logits, tiling, device);
-    for_rows(device, states.rows, size * Index{sizeof(A)}, [&](Index begin, Index end) {
+  for_rounds(head, states, round, tiling, device, [&](Index first, const RowView<A>& logits) {
+    for_rows(device, states.rows, logits.cols * Index{sizeof(A)}, [&](Index begin, Index end) {
       for (Index i = begin; i < end; ++i) {
         auto& own = softmax[static_cast<std::size_t>(i)];
-        add_logits<A>(ConstRow<A>(logits.row(i), size), own);
+        add_logits<A>(ConstRow<A>(logits.row(i), logits.cols), own);
         const Index label = labels[static_cast<std::size_t>(i)] - first;
-        if (label >= 0 && label < size) own.label_logit = logits.row(i)[label];
+        if (label >= 0 && label < logits.cols) own.label_logit = logits.row(i)[label];
       }
     });
-  }
+  });
   return softmax;
 }
 
@@ -99,26 +95,22 @@ template <class S, class A, class D>
 void add_loss_gradients(const Head<S>& head, const RowView<const A>& states, std::span<const Index> labels,
                         const std::vector<Softmax<A>>& softmax, double weight, const RowView<A>& grad_hidden,
                         const RowView<A>& grad, Matrix<A>& round, const HeadTiling& tiling, const D& device) {
-  const Index vocab_size = head.rows.rows;
-  for (Index first = 0; first < vocab_size; first += round.cols()) {
-    const Index size = std::min(round.cols(), vocab_size - first);
-    const RowView<A> logits{round.data(), states.rows, size, round.cols()};
-    form_logits(head, states, first, logits, tiling, device);
-    for_rows(device, states.rows, size * Index{sizeof(A)}, [&](Index begin, Index end) {
+  for_rounds(head, states, round, tiling, device, [&](Index first, const RowView<A>& logits) {
+    for_rows(device, states.rows, logits.cols * Index{sizeof(A)}, [&](Index begin, Index end) {
       for (Index i = begin; i < end; ++i) {
         const auto& own = softmax[static_cast<std::size_t>(i)];
-        differentiate<A>(Row<A>(logits.row(i), size), own, weight, head.logit_soft_cap);
+        differentiate<A>(Row<A>(logits.row(i), logits.cols), own, weight, head.logit_soft_cap);
         const Index label = labels[static_cast<std::size_t>(i)] - first;
-        if (label >= 0 && label < size) {
+        if (label >= 0 && label < logits.cols) {
           const A derivative =
               head.logit_soft_cap == 0 ? A(1) : capped_derivative(own.label_logit, head.logit_soft_cap);
           logits.row(i)[label] -= static_cast<A>(weight) * derivative;
         }
       }
     });
-    add_head_gradients(head, states, first, RowView<const A>{round.data(), states.rows, size, round.cols()},
-                       grad_hidden, grad, tiling, device);
-  }
+    const RowView<const A> grad_logits{logits.data, logits.rows, logits.cols, logits.row_stride};
+    add_head_gradients(head, states, first, grad_logits, grad_hidden, grad, tiling, device);
+  });
 }
 
 }  // namespace gpt2::detail

@@ -165,6 +165,20 @@ void form_logits(const Head<S>& head, const RowView<const A>& states, Index firs
   });
 }
 
+/// Goes through the vocabulary, as many rows at a time as `round` has columns: forms their logits in it, and
+/// calls body(first, logits), `first` being the row of the first column.
+template <class S, class A, class D, class Body>
+void for_rounds(const Head<S>& head, const RowView<const A>& states, Matrix<A>& round,
+                const HeadTiling& tiling, const D& device, const Body& body) {
+  const Index vocab_size = head.rows.rows;
+  for (Index first = 0; first < vocab_size; first += round.cols()) {
+    const Index size = std::min(round.cols(), vocab_size - first);
+    const RowView<A> logits{round.data(), states.rows, size, round.cols()};
+    form_logits(head, states, first, logits, tiling, device);
+    body(first, logits);
+  }
+}
+
 /// Given the gradient of the logits of rows [first, first + grad_logits.cols), adds grad_logits times these
 /// rows to grad_hidden, and grad_logits transposed times states to the rows' gradient.
 template <class S, class A, class D>

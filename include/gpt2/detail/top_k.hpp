@@ -62,16 +62,12 @@ void find_top_k(const Head<S>& head, const RowView<const A>& states, IdMatrix<st
   const auto best = [&](Index i) {
     return std::span(candidates).subspan(static_cast<std::size_t>(i * k), static_cast<std::size_t>(k));
   };
-  const Index vocab_size = head.rows.rows;
-  Matrix<A> round(states.rows, std::min(tiling.rows_per_round(states.rows), vocab_size));
-  for (Index first = 0; first < vocab_size; first += round.cols()) {
-    const Index size = std::min(round.cols(), vocab_size - first);
-    const RowView<A> out{round.data(), states.rows, size, round.cols()};
-    form_logits(head, states, first, out, tiling, device);
-    for_rows(device, states.rows, size * Index{sizeof(A)}, [&](Index begin, Index end) {
-      for (Index i = begin; i < end; ++i) keep_best(best(i), first, out.row(i), size);
+  Matrix<A> round(states.rows, std::min(tiling.rows_per_round(states.rows), head.rows.rows));
+  for_rounds(head, states, round, tiling, device, [&](Index first, const RowView<A>& out) {
+    for_rows(device, states.rows, out.cols * Index{sizeof(A)}, [&](Index begin, Index end) {
+      for (Index i = begin; i < end; ++i) keep_best(best(i), first, out.row(i), out.cols);
     });
-  }
+  });
   for (Index i = 0; i < states.rows; ++i) {
     const auto ranked = best(i);
     std::sort_heap(ranked.begin(), ranked.end(), ranks_before<A>);
