@@ -156,7 +156,7 @@ class Embedding {
   }
 
   /// Whether there is a gradient: from the first backward() on.
-  [[nodiscard]] bool has_grad() const noexcept { return grad_.has_value(); }
+  [[nodiscard]] bool has_grad() const noexcept { return has_grad_; }
 
   /// The gradient.
   /// Shape: `[num_embeddings, embedding_dim]`.
@@ -164,11 +164,11 @@ class Embedding {
   /// Lifetime: valid until the Embedding is assigned to or destroyed.
   [[nodiscard]] Eigen::Map<Matrix<Accumulator<T>>> grad() {
     check_has_grad();
-    return {grad_->data(), grad_->rows(), grad_->cols()};
+    return {grad_.data(), grad_.rows(), grad_.cols()};
   }
   [[nodiscard]] Eigen::Map<const Matrix<Accumulator<T>>> grad() const {
     check_has_grad();
-    return {grad_->data(), grad_->rows(), grad_->cols()};
+    return {grad_.data(), grad_.rows(), grad_.cols()};
   }
 
   /// The gradient, to add to: zeros if there was none. This is how other users of the table, such as a tied
@@ -176,13 +176,14 @@ class Embedding {
   /// Shape: `[num_embeddings, embedding_dim]`.
   /// Lifetime: as grad().
   [[nodiscard]] Eigen::Map<Matrix<Accumulator<T>>> mutable_grad() {
-    if (!grad_) grad_ = Matrix<Accumulator<T>>::Zero(num_embeddings(), embedding_dim());
+    if (!has_grad_) grad_ = Matrix<Accumulator<T>>::Zero(num_embeddings(), embedding_dim());
+    has_grad_ = true;
     return grad();
   }
 
   /// Sets the gradient to zero, if there is one; its memory is kept.
   void zero_grad() {
-    if (grad_) grad_->setZero();
+    if (has_grad_) grad_.setZero();
   }
 
   /// Scales the rows of the ids, each once, whose norm exceeds max_norm to (nearly) max_norm: by
@@ -229,7 +230,8 @@ class Embedding {
   }
 
   void check_has_grad() const {
-    if (!grad_) throw ArgumentError("grad", 0, "elements: there is no gradient before the first backward()");
+    if (!has_grad_)
+      throw ArgumentError("grad", 0, "elements: there is no gradient before the first backward()");
   }
 
   template <class I, class G>
@@ -295,7 +297,9 @@ class Embedding {
   Matrix<T> owned_;                           // empty while borrowed_ is set
   std::shared_ptr<const Borrowed> borrowed_;  // null for an owned table
   EmbeddingOptions options_;
-  std::optional<Matrix<Accumulator<T>>> grad_;
+  // Not a std::optional: GCC 12 would warn of its destructor where it is inlined.
+  Matrix<Accumulator<T>> grad_;
+  bool has_grad_ = false;
   std::vector<Index> counts_;  // of ids in the current backward(), kept for its memory
 };
 

@@ -236,12 +236,6 @@ struct QuantizedRow {
   float offset;
 };
 
-template <class P>
-[[nodiscard]] P dequantized(const QuantizedRow& row, const P& values) {
-  using Eigen::internal::pset1;
-  return Eigen::internal::pmadd(values, pset1<P>(row.scale), pset1<P>(row.offset));
-}
-
 /// The rows of a quantised or a float table at ids that have been checked. `ids` is called with (sequence,
 /// place): an IdView, or something that computes them.
 template <class IdAt>
@@ -276,6 +270,12 @@ FloatRowsAt<IdAt> row_source(const Embedding<float>& table, const IdAt& ids) {
 [[nodiscard]] inline QuantizedRow from_column(const QuantizedRow& row, Index column) {
   return {row.values + column, row.scale, row.offset};
 }
+inline namespace GPT2_EMBEDDINGS_PACKETS {
+template <class P>
+[[nodiscard]] P dequantized(const QuantizedRow& row, const P& values) {
+  using Eigen::internal::pset1;
+  return Eigen::internal::pmadd(values, pset1<P>(row.scale), pset1<P>(row.offset));
+}
 template <class A>
 [[nodiscard]] Packet<A> load_packet(const QuantizedRow& row, Index column) {
   return dequantized(row, load_packet<A>(row.values, column));
@@ -284,6 +284,13 @@ template <class A>
 [[nodiscard]] Packet<A> load_packet(const QuantizedRow& row, Index column, Index size) {
   return dequantized(row, load_packet<A>(row.values, column, size));
 }
+#ifdef GPT2_EMBEDDINGS_DISPATCH
+[[nodiscard]] GPT2_EMBEDDINGS_AVX2 inline __m256 load_eight(const QuantizedRow& row) {
+  const __m256 scaled = _mm256_mul_ps(load_eight(row.values), _mm256_set1_ps(row.scale));
+  return _mm256_add_ps(scaled, _mm256_set1_ps(row.offset));
+}
+#endif
+}  // namespace GPT2_EMBEDDINGS_PACKETS
 
 [[nodiscard]] inline Head<std::int8_t> checked_head(const QuantizedEmbedding& wte,
                                                     const HeadOptions& options) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The kernels against plain loops: every width of a row, type, address and policy. CMake builds this a second time
-// without any of the processor's vectors (unit_row_sums_portable).
+// The kernels against plain loops: every width of a row, type, address and policy. CMake builds this again as other
+// processors run it.
 
 #include "gpt2/detail/row_sums.hpp"
 

@@ -9,120 +9,136 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "gpt2/detail/avx2.hpp"
 #include "gpt2/detail/hidden.hpp"
 #include "gpt2/detail/widen.hpp"
 #include "gpt2/types.hpp"
 
 namespace gpt2::detail {
-
-/// With more states than this, Eigen's matrix product is as fast.
-inline constexpr Index most_states_for_dot_products = 8;
+inline namespace GPT2_EMBEDDINGS_PACKETS {
 
 /// Rows go together so that memory delivers several streams; states so that what is loaded of a row is used
-/// more than once, with half as many rows, for eight sums and what they are made of fit in sixteen registers.
-inline constexpr int rows_per_step = 8;
-inline constexpr int states_per_step = 2;
+/// more than once. Two states by six rows, or four by three, are twelve sums, which sixteen registers hold beside
+/// what is added to them.
+inline constexpr unsigned rows_per_step = 6;
+inline constexpr unsigned most_states_per_step = 4;
 
-/// sums[s][r] += states[s] * rows[r] for rows from first_row on, packet by packet; size is a multiple of a
-/// packet's. A single state is done as soon as memory delivers, so what lies `ahead` of the rows is asked for
-/// early.
-template <unsigned states_size, unsigned rows_size, unsigned first_row = 0, class S, class A>
-void add_products(Index size, const A* const* states, const S* const* rows, Index ahead,
-                  Packet<A> (*sums)[rows_per_step]) {
-  using Eigen::internal::ploadu;
-  using Eigen::internal::pmadd;
-  Packet<A> local[states_size][rows_size];
-  for (unsigned s = 0; s < states_size; ++s) {
-    for (unsigned r = 0; r < rows_size; ++r) local[s][r] = sums[s][first_row + r];
-  }
-  for (Index j = 0; j < size; j += packet_size<A>) {
-    Packet<A> state[states_size];
-    for (unsigned s = 0; s < states_size; ++s) state[s] = ploadu<Packet<A>>(states[s] + j);
-    for (unsigned r = 0; r < rows_size; ++r) {
-      if constexpr (states_size == 1) Eigen::internal::prefetch(rows[first_row + r] + ahead + j);
-      const auto row = load_widened<Packet<A>>(rows[first_row + r] + j);
-      for (unsigned s = 0; s < states_size; ++s) local[s][r] = pmadd(state[s], row, local[s][r]);
+/// With more states than this Eigen's matrix product is as fast, where it is compiled for this processor.
+inline constexpr Index most_states_for_dot_products = 128;
+
+/// So many states stay in the second-level cache while the rows go by.
+inline constexpr Index states_per_pass = 32;
+
+/// Products formed with the registers that the program is compiled for.
+template <class A>
+struct CompiledProducts {
+  static constexpr Index width = packet_size<A>;
+
+  /// out[s * stride + r] = the sum of states[s][j] * rows[r][j] over the columns j, a multiple of `width`.
+  template <unsigned states_size, unsigned rows_size, class S>
+  static void write(Index cols, const A* const* states, const S* const* rows, A* out, unsigned stride) {
+    using namespace Eigen::internal;
+    Packet<A> sums[states_size][rows_size];
+    for (auto& some : sums) std::fill_n(some, rows_size, pset1<Packet<A>>(A(0)));
+    for (Index column = 0; column < cols; column += width) {
+      Packet<A> state[states_size];
+      GPT2_EMBEDDINGS_UNROLL
+      for (unsigned s = 0; s < states_size; ++s) state[s] = ploadu<Packet<A>>(states[s] + column);
+      GPT2_EMBEDDINGS_UNROLL
+      for (unsigned r = 0; r < rows_size; ++r) {
+        const auto row = load_widened<Packet<A>>(rows[r] + column);
+        GPT2_EMBEDDINGS_UNROLL
+        for (unsigned s = 0; s < states_size; ++s) sums[s][r] = pmadd(state[s], row, sums[s][r]);
+      }
+    }
+    GPT2_EMBEDDINGS_UNROLL
+    for (unsigned s = 0; s < states_size; ++s) {
+      GPT2_EMBEDDINGS_UNROLL
+      for (unsigned r = 0; r < rows_size; ++r) out[s * stride + r] = predux(sums[s][r]);
     }
   }
-  for (unsigned s = 0; s < states_size; ++s) {
-    for (unsigned r = 0; r < rows_size; ++r) sums[s][first_row + r] = local[s][r];
+};
+
+/// The same for 1 to most_states_per_step states, the rows of a step, and any number of columns. The sums of a
+/// state are rows_per_step apart.
+template <class Products, unsigned states_size, class S, class A>
+void write_products(Index cols, const A* const* states, const S* const* rows, A* out) {
+  constexpr unsigned rows_size = states_size <= 2 ? rows_per_step : rows_per_step / 2;
+  const Index whole = cols - cols % Products::width;
+  for (unsigned first = 0; first < rows_per_step; first += rows_size) {
+    Products::template write<states_size, rows_size>(whole, states, rows + first, out + first, rows_per_step);
+  }
+  for (Index column = whole; column < cols; ++column) {
+    for (unsigned s = 0; s < states_size; ++s) {
+      for (unsigned r = 0; r < rows_per_step; ++r) {
+        out[s * rows_per_step + r] += states[s][column] * static_cast<A>(widened(rows[r][column]));
+      }
+    }
+  }
+}
+template <class Products, class S, class A>
+void write_products(Index states_size, Index cols, const A* const* states, const S* const* rows, A* out) {
+  switch (states_size) {
+    case 1:
+      return write_products<Products, 1>(cols, states, rows, out);
+    case 2:
+      return write_products<Products, 2>(cols, states, rows, out);
+    case 3:
+      return write_products<Products, 3>(cols, states, rows, out);
+    default:
+      return write_products<Products, 4>(cols, states, rows, out);
   }
 }
 
-/// The same for any number of states and rows_per_step rows.
-template <class S, class A>
-void add_products(Index states_size, Index size, const A* const* states, const S* const* rows, Index ahead,
-                  Packet<A> (*sums)[rows_per_step]) {
-  constexpr int half = rows_per_step / 2;
-  Index s = 0;
-  for (; s + states_per_step <= states_size; s += states_per_step) {
-    add_products<states_per_step, half>(size, states + s, rows, ahead, sums + s);
-    add_products<states_per_step, half, half>(size, states + s, rows, ahead, sums + s);
+/// See dot_products().
+template <class Products, class S, class A>
+void form_dot_products(const RowView<const A>& states, const RowView<const S>& rows, const RowView<A>& out) {
+  // The rows of a step lie far apart, so that each of their streams goes on in the next step.
+  const Index steps = (rows.rows + Index{rows_per_step} - 1) / Index{rows_per_step};
+  for (Index step = 0; step < steps; ++step) {
+    const S* row[rows_per_step];
+    for (unsigned r = 0; r < rows_per_step; ++r) {
+      row[r] = rows.row(std::min(step + Index{r} * steps, rows.rows - 1));
+    }
+    for (Index first = 0; first < states.rows; first += Index{most_states_per_step}) {
+      const Index size = std::min(Index{most_states_per_step}, states.rows - first);
+      const A* state[most_states_per_step] = {};
+      for (Index s = 0; s < size; ++s) state[s] = states.row(first + s);
+      A products[most_states_per_step * rows_per_step];
+      write_products<Products>(size, rows.cols, state, row, products);
+      for (Index s = 0; s < size; ++s) {
+        const A* product = products + s * Index{rows_per_step};
+        for (Index to = step; to < rows.rows; to += steps) out.row(first + s)[to] = *product++;
+      }
+    }
   }
-  if (s < states_size) add_products<1, rows_per_step>(size, states + s, rows, ahead, sums + s);
 }
 
-/// out(s, r) = states.row(s) · rows.row(r), for at most most_states_for_dot_products states. Allocates
-/// nothing. The bits of each sum depend on nothing but its two rows.
+/// Whether dot_products() is faster than Eigen's product, where that is compiled for this processor.
+template <class A>
+[[nodiscard]] bool prefers_dot_products(Index states) {
+  return states <= most_states_for_dot_products || (std::is_same_v<A, float> && runs_avx2());
+}
+
+/// out(s, r) = states.row(s) · rows.row(r). Allocates nothing. The bits of each depend on nothing but its two
+/// rows.
 template <class S, class A>
 void dot_products(const RowView<const A>& states, const RowView<const S>& rows, const RowView<A>& out) {
-  constexpr Index most_states = most_states_for_dot_products;
-  const Index whole = states.cols - states.cols % packet_size<A>;
-  const Index rest = states.cols - whole;
-
-  // The columns behind the last whole packet, filled up with zeros.
-  A states_rest[most_states][packet_size<A>] = {};
-  const A* state_ends[most_states] = {};
-  for (Index s = 0; s < states.rows; ++s) {
-    std::copy_n(states.row(s) + whole, rest, states_rest[s]);
-    state_ends[s] = states_rest[s];
-  }
-
-  for (Index first = 0; first < rows.rows; first += rows_per_step) {
-    Packet<A> sums[most_states][rows_per_step];
-    for (Index s = 0; s < states.rows; ++s) {
-      for (Index r = 0; r < rows_per_step; ++r) sums[s][r] = Eigen::internal::pset1<Packet<A>>(A(0));
-    }
-    // Where rows run out, the last one is repeated, and its other sums are left.
-    const S* stored[rows_per_step];
-    for (Index r = 0; r < rows_per_step; ++r) stored[r] = rows.row(std::min(first + r, rows.rows - 1));
-
-    const Index ahead = first + Index{2} * rows_per_step <= rows.rows ? rows_per_step * rows.row_stride : 0;
-
-    const A* state[most_states] = {};
-    if (std::is_same_v<S, A> || states.rows <= states_per_step) {
-      for (Index s = 0; s < states.rows; ++s) state[s] = states.row(s);
-      add_products(states.rows, whole, state, stored, ahead, sums);
-    } else {
-      // A row that is used more than once is widened once, some columns at a time.
-      constexpr Index piece = 256;
-      A widened_rows[rows_per_step][piece];
-      const A* row[rows_per_step];
-      for (Index column = 0; column < whole; column += piece) {
-        const Index size = std::min(piece, whole - column);
-        for (Index s = 0; s < states.rows; ++s) state[s] = states.row(s) + column;
-        for (Index r = 0; r < rows_per_step; ++r) {
-          widen(size, widened_rows[r], stored[r] + column);
-          row[r] = widened_rows[r];
-        }
-        add_products(states.rows, size, state, row, 0, sums);
+  for (Index first = 0; first < states.rows; first += states_per_pass) {
+    const Index size = std::min(states_per_pass, states.rows - first);
+    const RowView<const A> some{states.row(first), size, states.cols, states.row_stride};
+    const RowView<A> result{out.row(first), size, out.cols, out.row_stride};
+#ifdef GPT2_EMBEDDINGS_DISPATCH
+    if constexpr (std::is_same_v<A, float>) {
+      if (runs_avx2()) {
+        form_dot_products<Avx2Products>(some, rows, result);
+        continue;
       }
     }
-    if (rest > 0) {
-      A rows_rest[rows_per_step][packet_size<A>] = {};
-      const A* row_ends[rows_per_step];
-      for (Index r = 0; r < rows_per_step; ++r) {
-        widen(rest, rows_rest[r], stored[r] + whole);
-        row_ends[r] = rows_rest[r];
-      }
-      add_products(states.rows, packet_size<A>, state_ends, row_ends, 0, sums);
-    }
-    for (Index s = 0; s < states.rows; ++s) {
-      for (Index r = 0; r < std::min<Index>(rows_per_step, rows.rows - first); ++r) {
-        out.row(s)[first + r] = Eigen::internal::predux(sums[s][r]);
-      }
-    }
+#endif
+    form_dot_products<CompiledProducts<A>>(some, rows, result);
   }
 }
 
+}  // namespace GPT2_EMBEDDINGS_PACKETS
 }  // namespace gpt2::detail

@@ -123,8 +123,7 @@ void finish_logits(const Head<S>& head, const RowView<const A>& states, Index fi
     if (head.scales) {
       // (scale * q + offset) · h = scale * (q · h) + offset * sum(h); in double, where neither product
       // overflows. A row of scale 0 is all offset, whatever q · h is.
-      double sum = 0;
-      for (Index j = 0; j < states.cols; ++j) sum += static_cast<double>(states.row(i)[j]);
+      const double sum = ConstRow<A>(states.row(i), states.cols).template cast<double>().sum();
       for (Index j = 0; j < out.cols; ++j) {
         const auto scale = static_cast<double>(head.scales[first + j]);
         const double scaled = scale == 0 ? 0 : scale * static_cast<double>(logits[j]);
@@ -153,7 +152,7 @@ void form_logits(const Head<S>& head, const RowView<const A>& states, Index firs
       const RowView<const A> some = middle_rows(states, tile.first_row, tile.rows);
       const RowView<const S> stored = middle_rows(head.rows, first + tile.first_col, tile.cols);
       const RowView<A> result = part(out, tile);
-      if (some.rows <= most_states_for_dot_products) {
+      if (prefers_dot_products<A>(some.rows)) {
         dot_products(some, stored, result);
       } else {
         if (block_begin != tile.first_col) block = widened_rows(stored, storage);

@@ -20,6 +20,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "gpt2/detail/avx2.hpp"
 #include "gpt2/detail/hidden.hpp"
 #include "gpt2/detail/rounding.hpp"
 #include "gpt2/detail/rows.hpp"
@@ -27,6 +28,7 @@
 #include "gpt2/types.hpp"
 
 namespace gpt2::detail {
+inline namespace GPT2_EMBEDDINGS_PACKETS {
 
 inline constexpr Index rows_per_group = 8;
 inline constexpr Index bytes_per_line = 64;
@@ -56,6 +58,9 @@ template <class A>
 struct Sum {
   using Value = Packet<A>;
   static constexpr Index width = packet_size<A>;
+  /// Results that are rounded are not stored a packet at a time.
+  template <class To>
+  static constexpr bool streams = std::is_same_v<To, A>;
 
   template <class Row, class... Rows>
   [[nodiscard]] static Value load(Index column, const Row& row, const Rows&... rows) {
@@ -95,6 +100,8 @@ struct Copy {
     std::byte bytes[16];
   };
   static constexpr Index width = 16 / Index{sizeof(T)};
+  template <class To>
+  static constexpr bool streams = true;
 
   [[nodiscard]] static Value load(Index column, const T* row) { return load_some(width, row + column); }
   [[nodiscard]] static Value load_some(Index size, const T* row) {
@@ -123,27 +130,62 @@ struct Copy {
 template <class Op, class To>
 inline constexpr Index elements_per_line = std::max(bytes_per_line / Index{sizeof(To)}, Op::width);
 
+/// Whole lines of a row.
+template <class Op>
+struct Lines {
+  template <bool streaming, class To, class... Rows>
+  static void write(Index size, To* out, Rows... rows) {
+    constexpr Index line = elements_per_line<Op, To>;
+    // Unrolled by hand, as GCC does not at -O2.
+    constexpr auto packets = std::make_index_sequence<static_cast<std::size_t>(line / Op::width)>();
+    for (; size > 0; size -= line) {
+      [&]<std::size_t... i>(std::index_sequence<i...>) {
+        const typename Op::Value values[] = {Op::load(static_cast<Index>(i) * Op::width, rows...)...};
+        (Op::template store<streaming>(out + static_cast<Index>(i) * Op::width, values[i]), ...);
+      }
+      (packets);
+      out += line;
+      ((rows = from_column(rows, line)), ...);
+    }
+  }
+};
+
+#ifdef GPT2_EMBEDDINGS_DISPATCH
+/// Sum<float> on a processor with AVX2.
+struct Avx2Sum : Sum<float> {};
+template <>
+struct Lines<Avx2Sum> {
+  template <bool streaming, class... Rows>
+  GPT2_EMBEDDINGS_AVX2 static void write(Index size, float* out, Rows... rows) {
+    for (; size > 0; size -= 16) {
+      const __m256 first = sum_of_eight(rows...);
+      const __m256 second = sum_of_eight(from_column(rows, 8)...);
+      if constexpr (streaming) {
+        _mm256_stream_ps(out, first);
+        _mm256_stream_ps(out + 8, second);
+      } else {
+        _mm256_storeu_ps(out, first);
+        _mm256_storeu_ps(out + 8, second);
+      }
+      out += 16;
+      ((rows = from_column(rows, 16)), ...);
+    }
+  }
+};
+#endif
+
 /// Some columns of a row. Streaming, `out` is at the begin of a line.
 template <class Op, bool streaming, class To, class... Rows>
 void write_columns(Index size, To* out, Rows... rows) {
-  constexpr Index line = elements_per_line<Op, To>;
-  // Unrolled by hand, as GCC does not at -O2.
-  constexpr auto packets = std::make_index_sequence<static_cast<std::size_t>(line / Op::width)>();
-  for (; size >= line; size -= line) {
-    [&]<std::size_t... i>(std::index_sequence<i...>) {
-      const typename Op::Value values[] = {Op::load(static_cast<Index>(i) * Op::width, rows...)...};
-      (Op::template store<streaming>(out + static_cast<Index>(i) * Op::width, values[i]), ...);
+  const Index in_lines = size - size % elements_per_line<Op, To>;
+  Lines<Op>::template write<streaming>(in_lines, out, rows...);
+  for (Index column = in_lines; column < size; column += Op::width) {
+    if (size - column >= Op::width) {
+      Op::template store<false>(out + column, Op::load(column, rows...));
+    } else {
+      Op::store_some(size - column, out + column, Op::load_some(size - column, from_column(rows, column)...));
     }
-    (packets);
-    out += line;
-    ((rows = from_column(rows, line)), ...);
   }
-  for (; size >= Op::width; size -= Op::width) {
-    Op::template store<false>(out, Op::load(0, rows...));
-    out += Op::width;
-    ((rows = from_column(rows, Op::width)), ...);
-  }
-  if (size > 0) Op::store_some(size, out, Op::load_some(size, rows...));
 }
 
 /// A row of the result, and the rows it is made of.
@@ -196,15 +238,11 @@ template <class D>
   }
 }
 
-/// out(sequence * seq_length + place) = source(sequence, place) + source(sequence, place) + … for all places
-/// of a shape. A source returns a pointer to a row, or whatever load_packet() takes for one.
-template <class A, class To, class D, class... Sources>
-void sum_rows(const SequenceShape& shape, const RowView<To>& out, const D& device,
-              const Sources&... sources) {
-  using Task = RowTask<To, std::decay_t<decltype(sources(Index{}, Index{}))>...>;
-  using Op = std::conditional_t<std::is_same_v<Task, RowTask<To, const To*>>, Copy<To>, Sum<A>>;
-  // Where a result is rounded, the packets of a line are not stored at once.
-  constexpr bool can_stream = std::is_same_v<Op, Copy<To>> || std::is_same_v<To, A>;
+/// See sum_rows().
+template <class Op, class Task, class To, class D, class... Sources>
+void write_rows(const SequenceShape& shape, const RowView<To>& out, const D& device,
+                const Sources&... sources) {
+  constexpr bool can_stream = Op::template streams<To>;
   const bool streaming = can_stream && is_streamed(device, shape.size() * out.cols * Index{sizeof(To)});
   const Index bytes_per_row = out.cols * static_cast<Index>((1 + sizeof...(Sources)) * sizeof(To));
   for_rows(device, shape.size(), bytes_per_row, [&](Index first, Index last) {
@@ -232,4 +270,22 @@ void sum_rows(const SequenceShape& shape, const RowView<To>& out, const D& devic
   });
 }
 
+/// out(sequence * seq_length + place) = source(sequence, place) + source(sequence, place) + … for all places
+/// of a shape. A source returns a pointer to a row, or whatever load_packet() takes for one.
+template <class A, class To, class D, class... Sources>
+void sum_rows(const SequenceShape& shape, const RowView<To>& out, const D& device,
+              const Sources&... sources) {
+  using Task = RowTask<To, std::decay_t<decltype(sources(Index{}, Index{}))>...>;
+  using Op = std::conditional_t<std::is_same_v<Task, RowTask<To, const To*>>, Copy<To>, Sum<A>>;
+#ifdef GPT2_EMBEDDINGS_DISPATCH
+  // Where there are only floats, wider registers would wait for memory just the same.
+  constexpr bool widens = !(std::is_same_v<decltype(sources(Index{}, Index{})), const float*> && ...);
+  if constexpr (std::is_same_v<To, float> && std::is_same_v<A, float> && widens) {
+    if (runs_avx2()) return write_rows<Avx2Sum, Task>(shape, out, device, sources...);
+  }
+#endif
+  write_rows<Op, Task>(shape, out, device, sources...);
+}
+
+}  // namespace GPT2_EMBEDDINGS_PACKETS
 }  // namespace gpt2::detail

@@ -14,7 +14,27 @@
 
 #include "gpt2/types.hpp"
 
+// The width of Eigen's registers, which follows from the options of the compiler, is a part of the names of all
+// that depends on it: the translation units of a program may be compiled with different ones.
+#if defined(EIGEN_VECTORIZE_AVX512)
+#define GPT2_EMBEDDINGS_PACKETS packets_512
+#elif defined(EIGEN_VECTORIZE_AVX)
+#define GPT2_EMBEDDINGS_PACKETS packets_256
+#elif defined(EIGEN_VECTORIZE)
+#define GPT2_EMBEDDINGS_PACKETS packets_128
+#else
+#define GPT2_EMBEDDINGS_PACKETS scalars
+#endif
+
+// In front of loops of a few rounds, whose numbers are constants: GCC does not unroll them at -O2.
+#ifdef __GNUC__
+#define GPT2_EMBEDDINGS_UNROLL _Pragma("GCC unroll 8")
+#else
+#define GPT2_EMBEDDINGS_UNROLL
+#endif
+
 namespace gpt2::detail {
+inline namespace GPT2_EMBEDDINGS_PACKETS {
 
 /// As many elements as a register of Eigen's holds.
 template <class A>
@@ -148,4 +168,5 @@ void widen(Index size, A* out, const S* from) {
   for (; i < size; ++i) out[i] = static_cast<A>(widened(from[i]));
 }
 
+}  // namespace GPT2_EMBEDDINGS_PACKETS
 }  // namespace gpt2::detail
