@@ -47,7 +47,10 @@ install_missing() {
     # One source of packages that cannot be reached is no reason to stop: what matters is the installation.
     $as_root apt-get update || echo 'apt-get update had errors; going on with the lists there are' >&2
     # shellcheck disable=SC2086
-    if $as_root env DEBIAN_FRONTEND=noninteractive $command_line; then return; fi
+    if $as_root env DEBIAN_FRONTEND=noninteractive $command_line; then
+      missing_packages='' missing_things=''
+      return
+    fi
     echo >&2
     echo 'The packages could not be installed. Missing:' >&2
   else

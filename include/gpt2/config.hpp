@@ -53,6 +53,7 @@ struct GPT2Config {
   /// Throws: ConfigError naming the first field that is wrong.
   void validate() const;
 
+  /// Whether all fields are equal.
   bool operator==(const GPT2Config&) const = default;
 };
 

@@ -33,6 +33,7 @@ struct EmbeddingOptions {
   /// Divide the gradient of each row by the number of times its id occurs in the ids.
   bool scale_grad_by_freq = false;
 
+  /// Whether all options are equal.
   bool operator==(const EmbeddingOptions&) const = default;
 };
 

@@ -90,7 +90,7 @@ class IndexError : public Error {
                          bound}) {}
 
   /// What was asked: the tables "wte" and "wpe", "embedding" for one on its own, "lm_head" for the head, "dense"
-  /// for a matrix that a sparse gradient is added to.
+  /// for a matrix that a sparse gradient is added to; empty where no table was, as in position_ids_like().
   [[nodiscard]] const std::string& table() const noexcept { return details_->table; }
   /// The argument that holds the value, e.g. "input_ids".
   [[nodiscard]] const std::string& name() const noexcept { return details_->name; }

@@ -44,6 +44,7 @@ struct HeadOptions {
   /// Each logit becomes cap * tanh(logit / cap). 0 for none; else a positive number that A can hold.
   double logit_soft_cap = 0;
 
+  /// Whether all options are equal.
   bool operator==(const HeadOptions&) const = default;
 };
 
@@ -106,7 +107,7 @@ template <Scalar T, HiddenInput<T, 2> H, Device D = Eigen::DefaultDevice>
 /// What becomes of the losses of all positions.
 enum class Reduction {
   mean,  ///< over the positions that are not ignored
-  sum,
+  sum,   ///< of all of them
 };
 
 /// The options of cross_entropy().
@@ -114,16 +115,19 @@ struct CrossEntropyOptions {
   /// A label that stands for none: its position has no loss and no gradient, whatever is in it. It need not
   /// be outside the vocabulary.
   std::int64_t ignore_index = -100;
+  /// What is returned of the losses of all positions; gradients are those of what is returned.
   Reduction reduction = Reduction::mean;
+  /// The options of the logits.
   HeadOptions head = {};
 
+  /// Whether all options are equal.
   bool operator==(const CrossEntropyOptions&) const = default;
 };
 
 /// A loss and its gradient.
 template <class A>
 struct CrossEntropy {
-  A loss;
+  A loss;                 ///< of all positions, reduced
   Matrix<A> grad_hidden;  ///< `[n, embedding_dim]`
 };
 
@@ -134,14 +138,13 @@ struct CrossEntropy {
 /// All positions ignored, or none there: the mean is NaN, the sum 0, and the gradients are zeros. A logit
 /// that is -infinity is a token of probability 0, with an infinite loss if it is the label. A state with a
 /// logit that is NaN or infinity, or none above -infinity, has no softmax: loss and gradients are NaN, as
-/// PyTorch's are.
+/// PyTorch's are. Exponentials are summed up in A, sums and losses in double.
 /// Shape: labels `[n]`, or `[batch, seq_length]` if hidden is a Tensor3 or a matrix of as many rows.
 /// Throws: as logits(); ShapeError if labels do not fit; IndexError if a label is neither ignore_index nor in
 /// [0, vocab_size). Then the gradient is as it was.
 /// Complexity: logits are formed twice, 2 MiB of them in float at a time (256 of each state if these are
 /// more). Other memory is the results, a copy of the hidden states where some are ignored, and what Eigen's
 /// matrix product takes.
-/// Exponentials are summed up in A, sums and losses in double.
 /// Source: torch.nn.functional.cross_entropy.
 template <Scalar T, HiddenInput<T, 2> H, Ids L, Device D = Eigen::DefaultDevice>
 [[nodiscard]] CrossEntropy<Accumulator<T>> cross_entropy(Embedding<T>& wte, const H& hidden, const L& labels,

@@ -21,8 +21,8 @@ namespace gpt2 {
 /// A table under its name in checkpoints, "wte.weight" or "wpe.weight": what an optimizer loops over.
 template <class E>
 struct NamedParameter {
-  std::string_view name;
-  E* embedding;
+  std::string_view name;  ///< the checkpoint's
+  E* embedding;           ///< the table, which belongs to the layer
 };
 
 namespace detail {

@@ -23,7 +23,7 @@ namespace gpt2 {
 /// The number of tokens that came before, in a key-value cache: positions go on from there. May stand
 /// wherever GPT2Embeddings takes position ids.
 struct PastLength {
-  Index value = 0;
+  Index value = 0;  ///< at least 0
 };
 
 /// What GPT2Embeddings takes as positions.

@@ -65,11 +65,17 @@ class QuantizedEmbedding {
   /// How many bytes the table takes: those of its three parts.
   [[nodiscard]] std::size_t memory_bytes() const noexcept;
 
-  /// The parts of the table.
-  /// Shape: values `[num_embeddings, embedding_dim]`, scales and offsets `[num_embeddings]`.
+  /// The int8 of the table.
+  /// Shape: `[num_embeddings, embedding_dim]`.
   /// Lifetime: valid until the QuantizedEmbedding is assigned to or destroyed.
   [[nodiscard]] Eigen::Map<const Matrix<std::int8_t>> values() const noexcept;
+  /// A scale for each row.
+  /// Shape: `[num_embeddings]`.
+  /// Lifetime: as values().
   [[nodiscard]] Eigen::Map<const Eigen::VectorXf> scales() const noexcept;
+  /// An offset for each row.
+  /// Shape: `[num_embeddings]`.
+  /// Lifetime: as values().
   [[nodiscard]] Eigen::Map<const Eigen::VectorXf> offsets() const noexcept;
 
   /// The table as floats.
@@ -205,19 +211,25 @@ class QuantizedGPT2Embeddings {
   }
 };
 
-/// The functions of lm_head.hpp that have no gradient, for a quantised table; A is float. The int8 rows are
+/// logits() of a quantised table; A is float. As in the other three functions for it, the int8 rows are
 /// multiplied as they are, in float, which overflows for states about 2^-7 times as large as a float table
 /// takes; scale and offset are applied to the sums, in double.
 /// Shape, Throws, Complexity: as for a float table.
 template <HiddenInput<float, 2> H, Device D = Eigen::DefaultDevice>
 [[nodiscard]] Matrix<float> logits(const QuantizedEmbedding& wte, const H& hidden,
                                    const HeadOptions& options = {}, const D& device = {});
+/// logits_into() for a quantised table.
+/// Shape, Throws, Complexity: as for a float table.
 template <HiddenInput<float, 2> H, HeadOutput<float> Out, Device D = Eigen::DefaultDevice>
 void logits_into(const QuantizedEmbedding& wte, const H& hidden, Out&& out, const HeadOptions& options = {},
                  const D& device = {});
+/// top_k() of a quantised table.
+/// Shape, Throws, Complexity: as for a float table.
 template <HiddenInput<float, 2> H, Device D = Eigen::DefaultDevice>
 [[nodiscard]] TopK<float> top_k(const QuantizedEmbedding& wte, const H& hidden, Index k,
                                 const HeadOptions& options = {}, const D& device = {});
+/// cross_entropy_loss() of a quantised table.
+/// Shape, Throws, Complexity: as for a float table.
 template <HiddenInput<float, 2> H, Ids L, Device D = Eigen::DefaultDevice>
 [[nodiscard]] float cross_entropy_loss(const QuantizedEmbedding& wte, const H& hidden, const L& labels,
                                        const CrossEntropyOptions& options = {}, const D& device = {});

@@ -73,15 +73,15 @@ enum class DType : std::uint8_t {
 /// A tensor: what it is, and where its bytes are. Little-endian, row-major, aligned to nothing in particular.
 /// Lifetime: does not own the bytes.
 struct TensorView {
-  DType dtype = DType::F32;
+  DType dtype = DType::F32;          ///< of the elements
   std::vector<std::uint64_t> shape;  ///< empty for a scalar, which has one element
-  std::span<const std::byte> bytes;
+  std::span<const std::byte> bytes;  ///< of all elements
 };
 
 /// A tensor to write.
 struct NamedTensor {
-  std::string name;
-  TensorView tensor;
+  std::string name;   ///< under which it is found again
+  TensorView tensor;  ///< whose bytes are written
 };
 
 /// How a file's bytes come into memory.
@@ -111,7 +111,9 @@ class SafeTensors {
 
   /// The names of the tensors, sorted bytewise.
   [[nodiscard]] std::vector<std::string> names() const;
+  /// The number of tensors.
   [[nodiscard]] std::size_t size() const noexcept;
+  /// Whether there is a tensor of that name.
   [[nodiscard]] bool contains(std::string_view name) const;
 
   /// The tensor of that name.

@@ -34,7 +34,8 @@ struct SparseGradient {
 
   /// Adds the rows to a dense gradient, or to any other matrix of the table's shape.
   /// Shape: dense `[num_embeddings, embedding_dim]`, a writable matrix, map or block of A.
-  /// Throws: IndexError if dense does not have one of the rows; ShapeError if it has another number of columns.
+  /// Throws: IndexError if dense does not have one of the rows; ShapeError if it has another number of columns;
+  /// ArgumentError if the rows are not ascending. Then dense is as it was.
   /// Complexity: O(n * embedding_dim).
   template <detail::DenseOfScalar<A> M>
   void add_to(M&& dense) const;

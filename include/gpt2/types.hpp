@@ -15,6 +15,7 @@
 
 #include "gpt2/error.hpp"
 
+/// GPT-2's embedding layers. What is in the nested namespace detail is nobody's to use.
 namespace gpt2 {
 
 /// Sizes and rows.
@@ -109,9 +110,10 @@ using id_scalar_t = typename detail::IdScalar<std::remove_cvref_t<X>>::type;
 template <class X>
 concept Ids = Id<id_scalar_t<X>>;
 
-/// 2 for Eigen matrices, `[batch, seq_length]`; 1 for Eigen vectors and ranges, `[seq_length]`.
+/// The rank of ids: 1 for ranges, `[seq_length]`.
 template <class X>
 inline constexpr int ids_rank = 1;
+/// Of an Eigen expression: 1 for vectors, 2 for matrices, `[batch, seq_length]`.
 template <detail::Dense X>
 inline constexpr int ids_rank<X> = detail::DenseOf<X>::IsVectorAtCompileTime ? 1 : 2;
 
@@ -175,17 +177,18 @@ concept Device = std::same_as<D, Eigen::DefaultDevice> ||
 /// times its own where they are not.
 enum class StorePolicy {
   automatic,  ///< streaming from 8 MiB on
-  regular,
-  streaming,
+  regular,    ///< through the caches
+  streaming,  ///< past them
 };
 
 /// A device with a policy, to be given where a device may: `forward_into(ids, out, OnDevice{device, policy})`.
 /// Lifetime: refers to the device.
 template <Device D>
 struct OnDevice {
-  const D& device;
-  StorePolicy store_policy = StorePolicy::automatic;
+  const D& device;                                    ///< where it runs
+  StorePolicy store_policy = StorePolicy::automatic;  ///< how results are stored
 
+  /// The device's.
   [[nodiscard]] int numThreads() const {  // NOLINT(readability-identifier-naming): Eigen's name
     if constexpr (std::same_as<D, Eigen::DefaultDevice>) {
       return 1;
@@ -193,6 +196,7 @@ struct OnDevice {
       return device.numThreads();
     }
   }
+  /// The device's.
   template <class Body>
   // NOLINTNEXTLINE(readability-identifier-naming): Eigen's name
   void parallelFor(Index n, const Eigen::TensorOpCost& cost, Body&& body) const {
@@ -203,10 +207,11 @@ struct OnDevice {
     }
   }
 };
+/// So that the device's type need not be named.
 template <class D>
 OnDevice(const D&, StorePolicy) -> OnDevice<D>;
 
-/// The memory of a Tensor3 seen as a matrix `[batch * seq_length, n]`, and the other way round.
+/// The memory of a tensor `[batch, seq_length, n]` seen as a matrix `[batch * seq_length, n]`.
 /// Lifetime: a view, valid as long as its argument's memory; so not from temporaries.
 /// Complexity: O(1).
 template <class T>
