@@ -282,6 +282,9 @@ FloatRowsAt<IdAt> row_source(const Embedding<float>& table, const IdAt& ids) {
 [[nodiscard]] inline QuantizedRow from_column(const QuantizedRow& row, Index column) {
   return {row.values + column, row.scale, row.offset};
 }
+inline void prefetch_columns(const QuantizedRow& row, Index first, Index size) {
+  prefetch_columns(row.values, first, size);
+}
 inline namespace GPT2_EMBEDDINGS_PACKETS {
 template <class P>
 [[nodiscard]] P dequantized(const QuantizedRow& row, const P& values) {

@@ -6,9 +6,10 @@
 /// anything: that has happened.
 ///
 /// It is bound by memory, so what counts is how memory is visited. Rows are written in groups of eight, a few
-/// cache lines of each in turn: as many streams hide the latency of caches and page tables. The places of a
-/// batch are gone through with the sequence running fastest, so that a group shares its rows of wpe. Eight
-/// and not more, for the sequences of a batch often lie a power of two apart, in the same sets of the caches.
+/// cache lines of each in turn, while those of the next group are asked for: as many streams hide the latency of
+/// caches and page tables. The places of a batch are gone through with the sequence running fastest, so that a
+/// group shares its rows of wpe. Eight and not more, for the sequences of a batch often lie a power of two apart,
+/// in the same sets of the caches.
 
 #include <algorithm>
 #include <array>
@@ -51,6 +52,14 @@ template <class A, class T>
   T elements[packet_size<A>] = {};
   std::copy_n(row + column, size, elements);
   return load_widened<Packet<A>>(elements);
+}
+
+/// Asks for columns of a row, which somebody is going to load.
+template <class T>
+void prefetch_columns(const T* row, Index first, Index size) {
+  const auto* const begin = reinterpret_cast<const char*>(row + first);
+  const Index bytes = size * Index{sizeof(T)};
+  for (Index i = 0; i < bytes; i += bytes_per_line) prefetch(begin + i);
 }
 
 /// What is written: the sum of one element of each row, formed in A from left to right and rounded once.
@@ -202,11 +211,15 @@ struct RowTask {
         },
         rows);
   }
+  void prefetch(Index first, Index size) const {
+    std::apply([&](const Rows&... row) { (prefetch_columns(row, first, size), ...); }, rows);
+  }
 };
 
-/// Whole rows, some lines of each in turn.
+/// Whole rows, some lines of each in turn. No more rows are `ahead` than in the group.
 template <class Op, bool streaming, class To, class... Rows>
-void write_group(Index cols, std::span<const RowTask<To, Rows...>> group) {
+void write_group(Index cols, std::span<const RowTask<To, Rows...>> group,
+                 std::span<const RowTask<To, Rows...>> ahead) {
   constexpr Index block = elements_per_line<Op, To> * lines_per_block;
   std::array<Index, static_cast<std::size_t>(rows_per_group)> begins{};
   if constexpr (streaming) {
@@ -219,6 +232,7 @@ void write_group(Index cols, std::span<const RowTask<To, Rows...>> group) {
   }
   for (Index column = 0; column < cols; column += block) {
     for (std::size_t r = 0; r < group.size(); ++r) {
+      if (r < ahead.size()) ahead[r].prefetch(column, std::min(block, cols - column));
       const Index first = begins[r] + column;
       if (first < cols) group[r].template write<Op, streaming>(first, std::min(block, cols - first));
     }
@@ -248,8 +262,8 @@ void write_rows(const SequenceShape& shape, const RowView<To>& out, const D& dev
   for_rows(device, shape.size(), bytes_per_row, [&](Index first, Index last) {
     Index place = first < last ? first / shape.batch : 0;
     Index sequence = first - place * shape.batch;
-    std::array<Task, static_cast<std::size_t>(rows_per_group)> tasks;
-    for (Index i = first; i < last; i += rows_per_group) {
+    Index i = first;
+    const auto next_group = [&](std::array<Task, std::size_t{rows_per_group}>& tasks) {
       const auto group = std::span(tasks).first(static_cast<std::size_t>(std::min(rows_per_group, last - i)));
       for (Task& task : group) {
         task = {out.row(sequence * shape.seq_length + place), {sources(sequence, place)...}};
@@ -258,13 +272,18 @@ void write_rows(const SequenceShape& shape, const RowView<To>& out, const D& dev
           ++place;
         }
       }
+      i += std::ssize(group);
+      return std::span<const Task>(group);
+    };
+    std::array<Task, std::size_t{rows_per_group}> tasks[2];
+    auto group = next_group(tasks[0]);
+    for (std::size_t other = 1; !group.empty(); other = 1 - other) {
+      const auto ahead = next_group(tasks[other]);
       if constexpr (can_stream) {
-        if (streaming) {
-          write_group<Op, true>(out.cols, std::span<const Task>(group));
-          continue;
-        }
+        if (streaming) write_group<Op, true>(out.cols, group, ahead);
       }
-      write_group<Op, false>(out.cols, std::span<const Task>(group));
+      if (!streaming) write_group<Op, false>(out.cols, group, ahead);
+      group = ahead;
     }
     if (streaming) finish_streaming();
   });

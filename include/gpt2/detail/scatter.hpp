@@ -46,17 +46,25 @@ struct RowSum {
   const From* from;
 };
 
-/// out += from for rows in their order, which may be the same ones. A line of each in turn, for as many streams
-/// hide the latency of caches and page tables.
+inline constexpr std::size_t rows_per_addition = 4;
+
+/// out += from for rows in their order, which may be the same ones. A line of each in turn, while those of the
+/// rows `ahead` are asked for: as many streams hide the latency of caches and page tables. No more rows are ahead
+/// than there are.
 template <class A, class From>
-void accumulate_rows(Index size, std::span<const RowSum<A, From>> rows) {
+void accumulate_rows(Index size, std::span<const RowSum<A, From>> rows,
+                     std::span<const RowSum<A, From>> ahead) {
   constexpr Index line = std::max(Index{64 / sizeof(A)}, packet_size<A>);
   constexpr auto packets = std::make_index_sequence<static_cast<std::size_t>(line / packet_size<A>)>();
   const Index whole = size - size % line;
   for (Index column = 0; column < whole; column += line) {
-    for (const auto& [row, terms] : rows) {
-      A* const out = row + column;
-      const From* const from = terms + column;
+    for (std::size_t r = 0; r < rows.size(); ++r) {
+      if (r < ahead.size()) {
+        prefetch(ahead[r].out + column);
+        prefetch(ahead[r].from + column);
+      }
+      A* const out = rows[r].out + column;
+      const From* const from = rows[r].from + column;
       // Unrolled by hand, as GCC does not at -O2.
       [&]<std::size_t... i>(std::index_sequence<i...>) {
         using Eigen::internal::padd;
@@ -104,11 +112,15 @@ void scatter_add(const SequenceShape& shape, const IdAt& ids, const RowView<G>& 
                  const D& device) {
   const Index skipped = padding_idx.value_or(-1);
   for_columns<A>(device, grad_output.rows, grad.cols, [&](Index first, Index last) {
-    std::array<RowSum<A, G>, 8> group;
+    // The rows that are added now, and those that are ahead of them.
+    std::array<RowSum<A, G>, 2 * rows_per_addition> rows;
     std::size_t size = 0;
-    const auto finish_group = [&] {
-      accumulate_rows<A, G>(last - first, std::span(group).first(size));
-      size = 0;
+    const auto add_first_rows = [&] {
+      const auto all = std::span<const RowSum<A, G>>(rows).first(size);
+      const std::size_t now = std::min(size, rows_per_addition);
+      accumulate_rows(last - first, all.first(now), all.subspan(now));
+      std::copy(rows.begin() + now, rows.begin() + size, rows.begin());
+      size -= now;
     };
     Index i = 0;
     for (Index sequence = 0; sequence < shape.batch; ++sequence) {
@@ -120,11 +132,11 @@ void scatter_add(const SequenceShape& shape, const IdAt& ids, const RowView<G>& 
           accumulate_row(last - first, out, grad_output.row(i) + first, counts[row]);
           continue;
         }
-        group[size++] = {out, grad_output.row(i) + first};
-        if (size == group.size()) finish_group();
+        rows[size++] = {out, grad_output.row(i) + first};
+        if (size == rows.size()) add_first_rows();
       }
     }
-    finish_group();
+    while (size > 0) add_first_rows();
   });
 }
 

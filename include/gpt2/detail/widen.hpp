@@ -158,6 +158,15 @@ inline void stream(float* out, const __m512& value) { _mm512_stream_ps(out, valu
 inline void stream(double* out, const __m512d& value) { _mm512_stream_pd(out, value); }
 #endif
 
+/// Asks for a line of memory that is going to be used.
+inline void prefetch(const void* line) {
+  Eigen::internal::prefetch(static_cast<const char*>(line));
+#ifdef __GNUC__
+  // GCC drops calls of functions that do nothing but prefetch.
+  __asm__ volatile("");
+#endif
+}
+
 /// out[i] = from[i].
 template <class S, class A>
 void widen(Index size, A* out, const S* from) {
