@@ -38,6 +38,9 @@ inline constexpr Index lines_per_block = 4;
 /// From this size on results do not stay in the caches anyway, so the caches are better left to others.
 inline constexpr Index fewest_bytes_to_stream = Index{8} << 20;
 
+/// What is smaller is in the caches, or soon will be.
+inline constexpr Index fewest_bytes_to_prefetch = Index{1} << 20;
+
 /// A row from a column on; a packet of it, at any address; and a packet of which only `size` elements are there.
 template <class T>
 [[nodiscard]] const T* from_column(const T* row, Index column) {
@@ -211,9 +214,8 @@ struct RowTask {
         },
         rows);
   }
-  void prefetch(Index first, Index size) const {
-    std::apply([&](const Rows&... row) { (prefetch_columns(row, first, size), ...); }, rows);
-  }
+  /// The first of the rows: they are a large table's, the others stay in the caches.
+  void prefetch(Index first, Index size) const { prefetch_columns(std::get<0>(rows), first, size); }
 };
 
 /// Whole rows, some lines of each in turn. No more rows are `ahead` than in the group.
@@ -257,7 +259,8 @@ template <class Op, class Task, class To, class D, class... Sources>
 void write_rows(const SequenceShape& shape, const RowView<To>& out, const D& device,
                 const Sources&... sources) {
   constexpr bool can_stream = Op::template streams<To>;
-  const bool streaming = can_stream && is_streamed(device, shape.size() * out.cols * Index{sizeof(To)});
+  const Index bytes = shape.size() * out.cols * Index{sizeof(To)};
+  const bool streaming = can_stream && is_streamed(device, bytes);
   const Index bytes_per_row = out.cols * static_cast<Index>((1 + sizeof...(Sources)) * sizeof(To));
   for_rows(device, shape.size(), bytes_per_row, [&](Index first, Index last) {
     Index place = first < last ? first / shape.batch : 0;
@@ -278,12 +281,13 @@ void write_rows(const SequenceShape& shape, const RowView<To>& out, const D& dev
     std::array<Task, std::size_t{rows_per_group}> tasks[2];
     auto group = next_group(tasks[0]);
     for (std::size_t other = 1; !group.empty(); other = 1 - other) {
-      const auto ahead = next_group(tasks[other]);
+      const auto next = next_group(tasks[other]);
+      const auto ahead = next.first(bytes < fewest_bytes_to_prefetch ? 0 : next.size());
       if constexpr (can_stream) {
         if (streaming) write_group<Op, true>(out.cols, group, ahead);
       }
       if (!streaming) write_group<Op, false>(out.cols, group, ahead);
-      group = ahead;
+      group = next;
     }
     if (streaming) finish_streaming();
   });
