@@ -147,8 +147,11 @@ struct ConfigWriter {
 
 inline void from_json(const nlohmann::json& json, GPT2Config& config) {
   if (!json.is_object()) throw ConfigError("", detail::printable_json(json), "is not a JSON object");
-  if (const auto type = json.find("model_type"); type != json.end() && *type != "gpt2") {
-    throw ConfigError("model_type", detail::printable_json(*type), "is not \"gpt2\"");
+  if (const auto type = json.find("model_type"); type != json.end()) {
+    const auto* const name = type->get_ptr<const std::string*>();
+    if (name == nullptr || *name != "gpt2") {
+      throw ConfigError("model_type", detail::printable_json(*type), "is not \"gpt2\"");
+    }
   }
   GPT2Config read;
   detail::for_each_field(read, detail::ConfigReader{json});
@@ -157,13 +160,15 @@ inline void from_json(const nlohmann::json& json, GPT2Config& config) {
 }
 
 inline void to_json(nlohmann::json& json, const GPT2Config& config) {
-  json = {{"model_type", "gpt2"}};
+  json = nlohmann::json::object();
+  json["model_type"] = "gpt2";
   detail::for_each_field(config, detail::ConfigWriter{json});
 }
 
 inline GPT2Config parse_config(std::string_view text) {
   try {
-    return detail::parse_strict_json(text).get<GPT2Config>();
+    const detail::JsonDocument document(detail::parse_strict_json(text));
+    return document->get<GPT2Config>();
   } catch (const detail::JsonFault& fault) {
     if (!fault.member().empty()) throw ConfigError(fault.member(), fault.value(), fault.what());
     throw ConfigError("", "", std::string("the text ") + fault.what());

@@ -400,9 +400,10 @@ void save_pretrained(const std::filesystem::path& folder, const GPT2Config& conf
                                      : std::same_as<T, Eigen::half> ? "float16"
                                                                     : "bfloat16";
   detail::check_utf8(config);
-  nlohmann::json json = config;
+  nlohmann::json json;
+  to_json(json, config);  // not by a constructor, which would leak what it has where memory runs out
   json["dtype"] = dtype;  // transformers loads the model in this type
-  const std::string text = json.dump(2) + "\n";
+  const std::string text = detail::JsonDocument(std::move(json))->dump(2) + "\n";
 
   std::error_code error;
   std::filesystem::create_directories(folder, error);

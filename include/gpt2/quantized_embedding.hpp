@@ -343,12 +343,16 @@ void quantize_row(Index i, Index size, const T* row, std::int8_t* values, float&
     const double step = (high - low) / (2.0 * double{quantized_limit});
     scale = static_cast<float>(step);
     if (double{scale} < step) scale = std::nextafter(scale, std::numeric_limits<float>::infinity());
-    scale = std::max(scale, float_spacing(static_cast<float>(std::max(-low, high))));
-    // Where the range is all that floats have, 127 steps up would be beyond it, and 127 down are as good.
-    if (!std::isfinite(quantized_limit * scale)) scale = std::nextafter(scale, 0.0F);
-    const float reach = quantized_limit * scale;
-    if (!std::isfinite(offset + reach) || !std::isfinite(offset - reach)) {
-      offset = std::nextafter(offset, 0.0F);
+    const float spacing = float_spacing(static_cast<float>(std::max(-low, high)));
+    scale = std::max(scale, spacing);
+    // Nor may 127 steps lead beyond all floats, whether their product is rounded by itself or not. Less of what is
+    // larger, scale or offset, is as good. (Where a step is no more than the spacing, it leads from float to float.)
+    constexpr double infinite = 0x1.ffffffp127;  // the least that is rounded to infinity
+    while (scale > spacing) {
+      const double reach = std::max(double{quantized_limit * scale}, double{quantized_limit} * double{scale});
+      if (std::abs(double{offset}) + reach < infinite) break;
+      float& larger = std::abs(double{offset}) > reach ? offset : scale;
+      larger = std::nextafter(larger, 0.0F);
     }
   }
   for (Index j = 0; j < size; ++j) {

@@ -598,12 +598,12 @@ inline void check_writable(const std::string& path, const std::map<std::string, 
 [[nodiscard]] inline std::string header_text(std::span<const NamedTensor* const> tensors,
                                              const std::map<std::string, std::string>& metadata) {
   const auto quoted = [](std::string_view text) { return nlohmann::json(text).dump(); };
-  std::string text = "{" + quoted(metadata_key) + ":" + nlohmann::json(metadata).dump();
+  std::string text = "{" + quoted(metadata_key) + ":" + JsonDocument(metadata)->dump();
   std::uint64_t place = 0;
   for (const NamedTensor* const named : tensors) {
     const auto& [dtype, shape, bytes] = named->tensor;
     text.append(",").append(quoted(named->name)).append(":{\"dtype\":").append(quoted(to_string(dtype)));
-    text.append(",\"shape\":").append(nlohmann::json(shape).dump());
+    text.append(",\"shape\":").append(JsonDocument(shape)->dump());
     text.append(",\"data_offsets\":[").append(to_text(place)).append(",");
     place += bytes.size();
     text += to_text(place) + "]}";

@@ -86,7 +86,7 @@ template <class A>
 SparseGradient<A>& SparseGradient<A>::merge(const SparseGradient& other) {
   check();
   other.check();
-  if (rows.size() == 0) return *this = other;
+  if (rows.size() == 0) return *this = SparseGradient(other);  // all of it, or nothing where memory runs out
   if (other.rows.size() == 0) return *this;
   if (other.values.cols() != values.cols()) {
     throw ShapeError("other", detail::to_text({other.rows.size(), values.cols()}),

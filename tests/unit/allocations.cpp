@@ -2,17 +2,13 @@
 //
 // What is promised about memory: nothing is allocated by *_into functions, by a backward pass after the first,
 // by zero_grad and by dropout; a sparse gradient takes memory for its rows, whatever the table's size.
-//
-// Counted in malloc itself, which operator new and Eigen both come down to. That takes glibc, and no sanitizer
-// that has a malloc of its own; elsewhere nothing is counted, and only what is computed is tested.
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <new>
 #include <vector>
 
+#include "counted_memory.hpp"
 #include "gpt2/dropout.hpp"
 #include "gpt2/embeddings.hpp"
 #include "gpt2/initialization.hpp"
@@ -20,79 +16,12 @@
 #include "gpt2/position_ids.hpp"
 #include "support.hpp"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define TEST_SANITIZER
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
-#define TEST_SANITIZER
-#endif
-#endif
-
-namespace {
-
-std::atomic<std::size_t> allocated_blocks{0};
-std::atomic<std::size_t> allocated_bytes{0};
-std::atomic<std::size_t> failing_block{0};  // the how-many-th allocation from now on fails; 0: none
-
-}  // namespace
-
-#if defined(__GLIBC__) && !defined(TEST_SANITIZER)
-
-namespace {
-
-constexpr bool counting = true;
-
-/// Counts an allocation; false if it is the one that is to fail.
-bool count(std::size_t size) {
-  allocated_blocks.fetch_add(1, std::memory_order_relaxed);
-  allocated_bytes.fetch_add(size, std::memory_order_relaxed);
-  return failing_block.load(std::memory_order_relaxed) == 0 ||
-         failing_block.fetch_sub(1, std::memory_order_relaxed) != 1;
-}
-
-}  // namespace
-
-extern "C" {
-
-void* __libc_malloc(std::size_t size);
-void* __libc_calloc(std::size_t n, std::size_t size);
-void* __libc_realloc(void* block, std::size_t size);
-
-void* malloc(std::size_t size) noexcept { return count(size) ? __libc_malloc(size) : nullptr; }
-void* calloc(std::size_t n, std::size_t size) noexcept {
-  return count(n * size) ? __libc_calloc(n, size) : nullptr;
-}
-void* realloc(void* block, std::size_t size) noexcept {
-  return count(size) ? __libc_realloc(block, size) : nullptr;
-}
-}
-
-#else
-
-namespace {
-
-constexpr bool counting = false;
-
-}  // namespace
-
-#endif
-
 using namespace gpt2;
+using test::Allocations;
+using test::allocations_of;
+using test::counting;
 
 namespace {
-
-struct Allocations {
-  std::size_t blocks;
-  std::size_t bytes;
-};
-
-template <class Action>
-Allocations allocations_of(Action&& action) {
-  const std::size_t blocks = allocated_blocks;
-  const std::size_t bytes = allocated_bytes;
-  action();
-  return {allocated_blocks - blocks, allocated_bytes - bytes};
-}
 
 IdMatrix<std::int64_t> some_ids(Index rows, Index cols, Index bound) {
   IdMatrix<std::int64_t> ids(rows, cols);
@@ -173,14 +102,14 @@ TEST_CASE("when memory runs out in the middle, no gradient has changed", "[alloc
         embeddings.wte.mutable_grad().setConstant(5);
         embeddings.wpe.mutable_grad().setConstant(5);
       }
-      failing_block = block;
+      test::memory.failing_block = block;
       bool failed = false;
       try {
         embeddings.backward(ids, arange(32), grad, ids);
       } catch (const std::bad_alloc&) {
         failed = true;
       }
-      failing_block = 0;
+      test::memory.failing_block = 0;
       if (!failed) break;
       ++failures;
       for (auto& [name, table] : embeddings.parameters()) {
@@ -202,14 +131,14 @@ TEST_CASE("when memory runs out in the head, bad_alloc says so, from every part 
   std::size_t failures = 0;
   for (std::size_t block = 1; counting; ++block) {
     Embedding<Eigen::half> wte = table;
-    failing_block = block;
+    test::memory.failing_block = block;
     bool failed = false;
     try {
       (void)cross_entropy(wte, hidden, labels, {}, test::SlicingDevice{});
     } catch (const std::bad_alloc&) {
       failed = true;
     }
-    failing_block = 0;
+    test::memory.failing_block = 0;
     CHECK(test::same_bits(wte.weight(), table.weight()));
     if (!failed) break;
     ++failures;

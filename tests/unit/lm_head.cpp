@@ -1,71 +1,17 @@
 // SPDX-License-Identifier: MIT
-//
-// Allocations are counted in malloc itself, which operator new and Eigen both come down to. That takes glibc,
-// and no sanitizer that has a malloc of its own; elsewhere nothing is counted, and only what is computed is
-// tested.
 #include "gpt2/lm_head.hpp"
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <limits>
 #include <numeric>
 #include <utility>
 #include <vector>
 
+#include "counted_memory.hpp"
 #include "support.hpp"
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define TEST_SANITIZER
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
-#define TEST_SANITIZER
-#endif
-#endif
-
-namespace {
-
-std::atomic<std::size_t> allocations{0};
-std::atomic<std::size_t> live_bytes{0};
-std::atomic<std::size_t> peak_bytes{0};
-
-}  // namespace
-
-#if defined(__GLIBC__) && !defined(TEST_SANITIZER)
-#include <malloc.h>
-
-namespace {
-
-constexpr bool counting = true;
-
-void* counted(void* block) {
-  ++allocations;
-  const std::size_t live = live_bytes += malloc_usable_size(block);
-  if (live > peak_bytes) peak_bytes = live;
-  return block;
-}
-
-}  // namespace
-
-extern "C" {
-
-void* __libc_malloc(std::size_t size);
-void __libc_free(void* block);
-
-void* malloc(std::size_t size) noexcept { return counted(__libc_malloc(size)); }
-void free(void* block) noexcept {
-  if (block != nullptr) live_bytes -= malloc_usable_size(block);
-  __libc_free(block);
-}
-}
-#else
-namespace {
-constexpr bool counting = false;
-}
-#endif
 
 using namespace gpt2;
 
@@ -419,10 +365,11 @@ TEST_CASE("up to eight states' logits are written without an allocation", "[lm_h
   for (const Index n : {1, 8}) {
     const auto hidden = test::drawn<float>(n, 70, 2, 1);
     Matrix<float> out(n, 300);
-    const std::size_t before = allocations;
-    logits_into(floats, hidden, out, {.logit_soft_cap = 30});
-    logits_into(bfloats, hidden, out);
-    CHECK(allocations == before);
+    const test::Allocations made = test::allocations_of([&] {
+      logits_into(floats, hidden, out, {.logit_soft_cap = 30});
+      logits_into(bfloats, hidden, out);
+    });
+    CHECK(made.blocks == 0);
   }
 }
 
@@ -940,10 +887,10 @@ TEST_CASE("the loss of 1,024 positions and 50,257 tokens takes no 206 MB", "[lm_
   const auto hidden = test::drawn<float>(n, 4, 2, 1);
   const std::vector<int> labels(static_cast<std::size_t>(n), 3);
   const auto peak_of = [](auto&& action) {
-    const std::size_t before = live_bytes;
-    peak_bytes = before;
+    const std::size_t before = test::memory.live_bytes;
+    test::memory.peak_bytes = before;
     action();
-    return peak_bytes - before;
+    return test::memory.peak_bytes - before;
   };
   constexpr std::size_t logits_size = n * vocab_size * sizeof(float);
   const std::size_t of_loss = peak_of([&] { (void)cross_entropy(wte, hidden, labels); });
@@ -952,5 +899,5 @@ TEST_CASE("the loss of 1,024 positions and 50,257 tokens takes no 206 MB", "[lm_
   CHECK(of_top_k < 4'000'000);
   // That all of them would have been noticed.
   const std::size_t of_logits = peak_of([&] { (void)logits(wte, hidden); });
-  CHECK(of_logits >= (counting ? logits_size : 0));
+  CHECK(of_logits >= (test::counting ? logits_size : 0));
 }

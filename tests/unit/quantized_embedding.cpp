@@ -91,6 +91,7 @@ TEST_CASE("no element of an adversarial row is off by more than half a step and 
       {most, 0.9F * most, 0.95F * most},
       {most, 0},
       {most, most / 2},
+      {most, -5.58704782e+37F},  // where 127 steps, rounded, led to infinity
       {least, 0},
       {least, -least},
       {least, 2 * least, 300 * least, 1000 * least},

@@ -94,6 +94,15 @@ TEST_CASE("large results, which are streamed, are the same bits", "[row_sums]") 
   CHECK(test::same_bits(automatic, regular));
 }
 
+TEST_CASE("a policy says what is streamed, and without one the size does", "[row_sums]") {
+  const Eigen::DefaultDevice device;
+  constexpr Index large = detail::fewest_bytes_to_stream;
+  CHECK(detail::is_streamed(device, large));
+  CHECK_FALSE(detail::is_streamed(device, large - 1));
+  CHECK(detail::is_streamed(OnDevice{device, StorePolicy::streaming}, 0));
+  CHECK_FALSE(detail::is_streamed(OnDevice{device, StorePolicy::regular}, large));
+}
+
 TEST_CASE("lookups keep the bits of every NaN", "[row_sums]") {
   Matrix<float> weight(1, 21);
   for (Index j = 0; j < 21; ++j)

@@ -90,12 +90,12 @@ class TemporaryFile {
 
 inline void replace_file(const std::filesystem::path& path,
                          std::span<const std::span<const std::byte>> parts) {
+  [[maybe_unused]] const std::filesystem::path folder = path.has_parent_path() ? path.parent_path() : ".";
   TemporaryFile file(path);
   for (const std::span<const std::byte> part : parts) file.write(part);
-  file.rename_to_target();
+  file.rename_to_target();  // Behind it nothing may throw.
 #if __has_include(<unistd.h>)
   // So that the new name survives a power failure, too. The file is complete either way, so this may fail.
-  const std::filesystem::path folder = path.has_parent_path() ? path.parent_path() : ".";
   if (const int descriptor = ::open(folder.c_str(), O_RDONLY | O_CLOEXEC); descriptor >= 0) {
     static_cast<void>(::fsync(descriptor));
     ::close(descriptor);

@@ -51,6 +51,27 @@ class JsonFault : public std::runtime_error {
   std::string value_;
 };
 
+/// A document, which goes without allocating anything: what nlohmann's destructor finds in a document it first moves
+/// to a vector, and where there is no memory for that the program ends.
+class JsonDocument {
+ public:
+  explicit JsonDocument(nlohmann::json json) : json_(std::move(json)) {}
+  JsonDocument(const JsonDocument&) = delete;
+  JsonDocument& operator=(const JsonDocument&) = delete;
+  ~JsonDocument() { clear(json_); }
+
+  [[nodiscard]] const nlohmann::json* operator->() const noexcept { return &json_; }
+
+ private:
+  static void clear(nlohmann::json& json) noexcept {
+    if (!json.is_structured()) return;
+    for (nlohmann::json& member : json) clear(member);
+    json.clear();
+  }
+
+  nlohmann::json json_;
+};
+
 /// Reads `text` and tells `visitor` what is in it. Duplicate keys are noticed where their object ends.
 /// Throws: JsonFault, and what the visitor throws.
 /// Complexity: O(n log n) time; the memory is the longest string, and the keys of the objects that are open.

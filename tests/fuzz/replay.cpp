@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: MIT
+//
+// In the place of libFuzzer: every target on each of the inputs that are kept for it. One program, because it takes
+// longer to read the headers than to compile the targets.
+
+#define FUZZ_REPLAY
+#include "config.cpp"
+#include "lookups.cpp"
+#include "position_ids.cpp"
+#include "quantized.cpp"
+#include "safetensors.cpp"
+#include "shard_index.cpp"
+
+// The above, and what is below.
+#include <algorithm>
+#include <filesystem>
+#include <iostream>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace {
+
+int replay(const std::filesystem::path& corpus) {
+  const std::pair<const char*, int (*)(const std::uint8_t*, std::size_t)> targets[] = {
+      {"config", config},       {"lookups", lookups},         {"position_ids", position_ids},
+      {"quantized", quantized}, {"safetensors", safetensors}, {"shard_index", shard_index}};
+  for (const auto& [name, target] : targets) {
+    std::vector<std::filesystem::path> inputs;
+    for (const auto& entry : std::filesystem::directory_iterator(corpus / name))
+      inputs.push_back(entry.path());
+    std::sort(inputs.begin(), inputs.end());
+    if (inputs.empty()) return 1;
+    for (const std::filesystem::path& path : inputs) {
+      std::cout << name << "/" << path.filename().string() << std::endl;  // seen even if it ends the program
+      const std::string input = test::read_file(path);
+      // A copy that ends where the input does, so that a sanitizer notices what is read behind it.
+      const std::vector<std::uint8_t> bytes(input.begin(), input.end());
+      target(bytes.data(), bytes.size());
+    }
+  }
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc == 2) return replay(argv[1]);
+  std::cerr << "usage: fuzz_replay CORPUS\n";
+  return 64;
+}

@@ -1,0 +1,116 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Puts known bugs back, one at a time, into a copy of the tree, and expects a test to fail for each.
+
+    python3 tests/mutants/run.py [--work FOLDER] [--list] [WORD...]
+
+With words, only bugs that have one of them in their description, header or test. Needs CMake, Ninja and what the tests
+need; uses ccache where it is installed. A bug takes as long as the program that must notice it: all of them together
+take half an hour, which is why this is no part of the test suite. Status 1 if a bug goes unnoticed, 2 if the text it
+replaces is not there exactly once or if a test fails without it.
+"""
+
+import argparse
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+from bugs import BUGS
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TEST_SECONDS = 300
+
+
+def target_of(test):
+    return {"damaged": "open_damaged_checkpoint"}.get(test, test.replace(".", "_"))
+
+
+def run(*command, **options):
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
+
+
+def copy_tree(folder):
+    """What git has or would add, so that no build folder comes along. Unchanged files keep their times."""
+    names = run("git", "-C", ROOT, "ls-files", "--cached", "--others", "--exclude-standard").stdout.split("\n")
+    for name in filter(None, names):
+        source, copy = ROOT / name, folder / name
+        if not source.exists():
+            continue
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if not copy.exists() or copy.read_bytes() != source.read_bytes():
+            shutil.copyfile(source, copy)
+
+
+def configure(tree, build):
+    launcher = ["-DCMAKE_CXX_COMPILER_LAUNCHER=ccache"] if shutil.which("ccache") else []
+    result = run("cmake", "-G", "Ninja", "-S", tree, "-B", build, "-DCMAKE_CXX_COMPILER=g++", "-DCMAKE_BUILD_TYPE=Debug",
+                 "-DCMAKE_CXX_FLAGS_DEBUG=-O1", "-DGPT2_EMBEDDINGS_BUILD_EXAMPLES=OFF", *launcher)
+    if result.returncode:
+        sys.exit(result.stdout)
+
+
+def outcome(build, test):
+    """What notices a bug: the compiler, the test, or nothing."""
+    built = run("cmake", "--build", build, "--target", target_of(test), "--parallel", "1")
+    if built.returncode:
+        return "does not build", built.stdout
+    tested = run("ctest", "--test-dir", build, "-R", f"^{test}$", "--no-tests=error", "--timeout", str(TEST_SECONDS),
+                 "--output-on-failure")
+    return ("fails" if tested.returncode else None), tested.stdout
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("words", nargs="*", metavar="WORD")
+    parser.add_argument("--work", help="where to build; kept, so that the next run is quicker")
+    parser.add_argument("--list", action="store_true", help="only say what the bugs are")
+    arguments = parser.parse_args()
+    bugs = [bug for bug in BUGS
+            if not arguments.words or any(word in text for word in arguments.words for text in (bug[0], bug[1], bug[4]))]
+
+    width = max(len(bug[0]) for bug in BUGS)
+    faults = []
+    for name, header, original, _, test in bugs:
+        if arguments.list:
+            print(f"{name:{width}}  {test:24}  {header}")
+        count = (ROOT / "include/gpt2" / header).read_text(encoding="utf-8").count(original)
+        if count != 1:
+            faults.append(f"{name}: its text is {count} times in {header}, not once: {original!r}")
+    if faults or not bugs:
+        print("\n".join(faults or ["no such bug"]))
+        sys.exit(2)
+    if arguments.list:
+        return
+
+    with tempfile.TemporaryDirectory(prefix="gpt2-mutants-") as temporary:
+        work = pathlib.Path(arguments.work or temporary).resolve()
+        tree, build = work / "tree", work / "build"
+        copy_tree(tree)
+        configure(tree, build)
+        passing = set()
+        unnoticed = 0
+        for name, header, original, replacement, test in bugs:
+            if test not in passing:
+                found, log = outcome(build, test)
+                if found:
+                    print(f"without any bug, {test} {found}:\n{log}")
+                    sys.exit(2)
+                passing.add(test)
+            path = tree / "include/gpt2" / header
+            text = path.read_text(encoding="utf-8")
+            path.write_text(text.replace(original, replacement), encoding="utf-8")
+            started = time.monotonic()
+            found, _ = outcome(build, test)
+            path.write_text(text, encoding="utf-8")
+            unnoticed += found is None
+            print(f"{name:{width}}  {test:24}  {found or 'UNNOTICED':14}  {time.monotonic() - started:4.0f} s",
+                  flush=True)
+        print(f"{len(bugs)} bugs, {len(bugs) - unnoticed} noticed, {unnoticed} not")
+        sys.exit(1 if unnoticed else 0)
+
+
+if __name__ == "__main__":
+    main()
