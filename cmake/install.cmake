@@ -6,11 +6,15 @@ include(GNUInstallDirs)
 set(package_dir ${CMAKE_INSTALL_DATADIR}/cmake/gpt2_embeddings)
 set(pkgconfig_dir ${CMAKE_INSTALL_DATADIR}/pkgconfig)
 
-install(TARGETS gpt2_embeddings EXPORT gpt2_embeddings FILE_SET HEADERS)
+# Components by which a parent project, or a package of this one, may take a part; without their names all is installed.
+set(component COMPONENT gpt2_embeddings_development)
+
+install(TARGETS gpt2_embeddings EXPORT gpt2_embeddings FILE_SET HEADERS ${component})
 install(EXPORT gpt2_embeddings
   NAMESPACE gpt2::
   FILE gpt2_embeddings-targets.cmake
-  DESTINATION ${package_dir})
+  DESTINATION ${package_dir}
+  ${component})
 
 configure_package_config_file(
   cmake/gpt2_embeddings-config.cmake.in gpt2_embeddings-config.cmake
@@ -23,7 +27,8 @@ write_basic_package_version_file(gpt2_embeddings-config-version.cmake
 install(FILES
   ${CMAKE_CURRENT_BINARY_DIR}/gpt2_embeddings-config.cmake
   ${CMAKE_CURRENT_BINARY_DIR}/gpt2_embeddings-config-version.cmake
-  DESTINATION ${package_dir})
+  DESTINATION ${package_dir}
+  ${component})
 
 # Relative to the .pc file itself, so that the tree can be moved; an absolute include folder stays what it is.
 cmake_path(IS_RELATIVE CMAKE_INSTALL_INCLUDEDIR movable)
@@ -34,6 +39,6 @@ else()
   set(pkgconfig_includedir ${CMAKE_INSTALL_INCLUDEDIR})
 endif()
 configure_file(cmake/gpt2_embeddings.pc.in gpt2_embeddings.pc @ONLY)
-install(FILES ${CMAKE_CURRENT_BINARY_DIR}/gpt2_embeddings.pc DESTINATION ${pkgconfig_dir})
+install(FILES ${CMAKE_CURRENT_BINARY_DIR}/gpt2_embeddings.pc DESTINATION ${pkgconfig_dir} ${component})
 
-install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
+install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT gpt2_embeddings_license)

@@ -73,13 +73,13 @@ int main(int argc, char** argv) {
   };
 
   show("before");
-  const auto new_rows = Eigen::seqN(old_words, words - old_words);
+  const gpt2::Index new_words = words - old_words;
   for (int step = 0; step < 60; ++step) {
     const gpt2::Tensor3<float> hidden = embeddings(input_ids);
     const auto [loss, grad] = gpt2::cross_entropy(embeddings.wte, hidden, labels, {.head = head});
     embeddings.wte.backward(input_ids, grad);
-    embeddings.wte.mutable_weight()(new_rows, Eigen::all) -=
-        20.0F * embeddings.wte.grad()(new_rows, Eigen::all);
+    embeddings.wte.mutable_weight().middleRows(old_words, new_words) -=
+        20.0F * embeddings.wte.grad().middleRows(old_words, new_words);
     embeddings.wte.zero_grad();
   }
   show("after ");

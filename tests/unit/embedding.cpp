@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT
+#define EIGEN_ALLOW_UNALIGNED_SCALARS  // or Eigen 5 itself stops at a map that we must refuse
+
 #include "gpt2/embedding.hpp"
 
 #include <array>
@@ -230,13 +232,13 @@ TEST_CASE("forward_into converts to wider scalars exactly", "[embedding]") {
   const Embedding<Eigen::half> half(numbered<Eigen::half>(6, 4));
   Matrix<float> as_float(2, 4);
   half.forward_into(std::vector{1, 5}, as_float);
-  CHECK(as_float == numbered<float>(6, 4)({1, 5}, Eigen::all));
+  CHECK(as_float == numbered<float>(6, 4)({1, 5}, Eigen::seqN(0, 4)));
   Matrix<double> as_double(2, 4);
   half.forward_into(std::vector{1, 5}, as_double);
-  CHECK(as_double == numbered<double>(6, 4)({1, 5}, Eigen::all));
+  CHECK(as_double == numbered<double>(6, 4)({1, 5}, Eigen::seqN(0, 4)));
   const Embedding<float> table(numbered<float>(6, 4));
   table.forward_into(std::vector{1, 5}, as_double);
-  CHECK(as_double == numbered<double>(6, 4)({1, 5}, Eigen::all));
+  CHECK(as_double == numbered<double>(6, 4)({1, 5}, Eigen::seqN(0, 4)));
 }
 
 TEST_CASE("forward_into refuses an out of another shape, and nothing is written", "[embedding]") {

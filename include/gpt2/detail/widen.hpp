@@ -27,7 +27,7 @@
 #endif
 
 // In front of loops of a few rounds, whose numbers are constants: GCC does not unroll them at -O2.
-#ifdef __GNUC__
+#if defined(__GNUC__) && !defined(__CUDACC__)  // nvcc does not know it
 #define GPT2_EMBEDDINGS_UNROLL _Pragma("GCC unroll 8")
 #else
 #define GPT2_EMBEDDINGS_UNROLL
