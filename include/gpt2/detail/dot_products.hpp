@@ -37,7 +37,10 @@ struct CompiledProducts {
   /// out[s * stride + r] = the sum of states[s][j] * rows[r][j] over the columns j, a multiple of `width`.
   template <unsigned states_size, unsigned rows_size, class S>
   static void write(Index cols, const A* const* states, const S* const* rows, A* out, unsigned stride) {
-    using namespace Eigen::internal;
+    using Eigen::internal::ploadu;
+    using Eigen::internal::pmadd;
+    using Eigen::internal::predux;
+    using Eigen::internal::pset1;
     Packet<A> sums[states_size][rows_size];
     for (auto& some : sums) std::fill_n(some, rows_size, pset1<Packet<A>>(A(0)));
     for (Index column = 0; column < cols; column += width) {

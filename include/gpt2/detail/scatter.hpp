@@ -115,12 +115,12 @@ void scatter_add(const SequenceShape& shape, const IdAt& ids, const RowView<G>& 
     // The rows that are added now, and those that are ahead of them.
     std::array<RowSum<A, G>, 2 * rows_per_addition> rows;
     std::size_t size = 0;
-    const auto add_first_rows = [&] {
+    const auto add_first_rows = [&] {  // and returns how many
       const auto all = std::span<const RowSum<A, G>>(rows).first(size);
       const std::size_t now = std::min(size, rows_per_addition);
       accumulate_rows(last - first, all.first(now), all.subspan(now));
       std::copy(rows.begin() + now, rows.begin() + size, rows.begin());
-      size -= now;
+      return now;
     };
     Index i = 0;
     for (Index sequence = 0; sequence < shape.batch; ++sequence) {
@@ -133,10 +133,10 @@ void scatter_add(const SequenceShape& shape, const IdAt& ids, const RowView<G>& 
           continue;
         }
         rows[size++] = {out, grad_output.row(i) + first};
-        if (size == rows.size()) add_first_rows();
+        if (size == rows.size()) size -= add_first_rows();
       }
     }
-    while (size > 0) add_first_rows();
+    while (size > 0) size -= add_first_rows();
   });
 }
 
