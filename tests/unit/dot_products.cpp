@@ -19,7 +19,7 @@ namespace {
 template <class S>
 Matrix<S> stored(Index rows, Index cols) {
   const Matrix<float> numbers = test::drawn<float>(rows, cols, 1);
-  return (100 * numbers).template cast<S>();
+  return (40 * numbers).cwiseMax(-127).cwiseMin(127).template cast<S>();
 }
 
 template <class U>
@@ -29,11 +29,12 @@ detail::RowView<const U> view(const Matrix<U>& rows) {
 
 template <class A, class S>
 Matrix<A> products(const Matrix<A>& states, const Matrix<S>& rows) {
-  Matrix<A> out = Matrix<A>::Constant(states.rows(), rows.rows() + 3, A(-77));
+  Matrix<A> out = Matrix<A>::Constant(states.rows() + 1, rows.rows() + 3, A(-77));
   const detail::RowView<A> result{out.data(), states.rows(), rows.rows(), out.cols()};
   detail::dot_products(view(states), view(rows), result);
   CHECK((out.rightCols(3).array() == A(-77)).all());
-  return out.leftCols(rows.rows());
+  CHECK((out.bottomRows(1).array() == A(-77)).all());
+  return out.topLeftCorner(states.rows(), rows.rows());
 }
 
 }  // namespace
