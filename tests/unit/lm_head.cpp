@@ -584,6 +584,27 @@ TEMPLATE_TEST_CASE("the loss and its gradients are the same with any chunk size"
   }
 }
 
+TEMPLATE_TEST_CASE("logits are the same by dot products and by Eigen's product", "[lm_head]", float, double,
+                   Eigen::half, Eigen::bfloat16) {
+  using A = Accumulator<TestType>;
+  const Embedding<TestType> wte(test::drawn<TestType>(301, 65));
+  const Matrix<A> hidden = test::drawn<A>(70, 65, 2);
+  const auto by = [&](Index states_for_dot_products) {
+    detail::HeadTiling tiling;
+    tiling.states_for_dot_products = states_for_dot_products;
+    Matrix<A> out(70, 301);
+    const detail::RowView<A> result{out.data(), 70, 301, 301};
+    const detail::RowView<const A> states{hidden.data(), 70, 65, 65};
+    form_logits(detail::Head<TestType>{detail::rows_of(wte.weight())}, states, 0, result, tiling,
+                Eigen::DefaultDevice{});
+    return out;
+  };
+  const Matrix<double> expected =
+      hidden.template cast<double>() * wte.weight().template cast<double>().transpose();
+  CHECK(relative_error(by(70), expected) < tolerance<A>);
+  CHECK(relative_error(by(69), expected) < tolerance<A>);
+}
+
 TEST_CASE("large logits neither overflow nor lose the loss", "[lm_head]") {
   Matrix<float> weight(4, 1);
   weight << 30000, 29999, -30000, 0;

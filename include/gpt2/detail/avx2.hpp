@@ -5,7 +5,7 @@
 /// Kernels for processors with AVX2, F16C and FMA, in programs that are compiled for any x86-64, as most are:
 /// half and int8 are widened twice as fast, and products with hidden states formed three times as fast. They
 /// are chosen when the program runs. A program that is compiled for AVX has no need of them, and
-/// GPT2_EMBEDDINGS_NO_DISPATCH leaves them out.
+/// GPT2_EMBEDDINGS_NO_DISPATCH leaves them out. (So does Windows, where GCC does not align wide registers on the stack.)
 
 #include <cstdint>
 
@@ -13,13 +13,10 @@
 #include "gpt2/types.hpp"
 
 #if defined(EIGEN_VECTORIZE_SSE2) && !defined(EIGEN_VECTORIZE_AVX) && defined(__x86_64__) && \
-    defined(__GNUC__) && !defined(GPT2_EMBEDDINGS_NO_DISPATCH)
+    defined(__GNUC__) && !defined(_WIN32) && !defined(GPT2_EMBEDDINGS_NO_DISPATCH)
 #define GPT2_EMBEDDINGS_DISPATCH
 #include <cpuid.h>
 #include <immintrin.h>
-
-#include <algorithm>
-#include <cstring>
 
 // Each function says what it is compiled for. What it calls must be inlined, and so say no more than that.
 #define GPT2_EMBEDDINGS_AVX2 __attribute__((target("avx2,f16c")))

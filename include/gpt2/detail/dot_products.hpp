@@ -7,6 +7,7 @@
 /// few.
 
 #include <algorithm>
+#include <limits>
 #include <type_traits>
 
 #include "gpt2/detail/avx2.hpp"
@@ -23,8 +24,10 @@ inline namespace GPT2_EMBEDDINGS_PACKETS {
 inline constexpr unsigned rows_per_step = 6;
 inline constexpr unsigned most_states_per_step = 4;
 
-/// With more states than this Eigen's matrix product is as fast, where it is compiled for this processor.
-inline constexpr Index most_states_for_dot_products = 128;
+/// With more states than this Eigen's matrix product is as fast, where the program is compiled for this processor.
+[[nodiscard]] inline Index most_states_for_dot_products() noexcept {
+  return runs_avx2() ? std::numeric_limits<Index>::max() : 128;
+}
 
 /// So many states stay in the second-level cache while the rows go by.
 inline constexpr Index states_per_pass = 32;
@@ -115,12 +118,6 @@ void form_dot_products(const RowView<const A>& states, const RowView<const S>& r
       }
     }
   }
-}
-
-/// Whether dot_products() is faster than Eigen's product, where that is compiled for this processor.
-template <class A>
-[[nodiscard]] bool prefers_dot_products(Index states) {
-  return states <= most_states_for_dot_products || (std::is_same_v<A, float> && runs_avx2());
 }
 
 /// out(s, r) = states.row(s) · rows.row(r). Allocates nothing. The bits of each depend on nothing but its two

@@ -38,6 +38,8 @@ struct HeadTiling {
   Index states = 256;                       ///< of a tile
   Index rows = 256;                         ///< of a tile: rows of the table, columns of logits
   Index logits_per_round = Index{1} << 19;  ///< in memory at a time, where a whole vocabulary is gone through
+  /// Tiles of no more states are formed by dot_products(), others by Eigen's product.
+  Index states_for_dot_products = most_states_for_dot_products();
 
   /// Rows of the table in a round: whole tiles, at least one, at most sixteen.
   [[nodiscard]] Index rows_per_round(Index states_size) const {
@@ -152,7 +154,7 @@ void form_logits(const Head<S>& head, const RowView<const A>& states, Index firs
       const RowView<const A> some = middle_rows(states, tile.first_row, tile.rows);
       const RowView<const S> stored = middle_rows(head.rows, first + tile.first_col, tile.cols);
       const RowView<A> result = part(out, tile);
-      if (prefers_dot_products<A>(some.rows)) {
+      if (some.rows <= tiling.states_for_dot_products) {
         dot_products(some, stored, result);
       } else {
         if (block_begin != tile.first_col) block = widened_rows(stored, storage);
