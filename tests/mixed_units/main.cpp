@@ -71,7 +71,7 @@ int main() {
     std::puts("this processor cannot run all units");
     return skipped;
   }
-  for (const int width : {1, 7, 8, 65, 768}) {
+  for (const int width : {1, 7, 8, 12, 65, 768}) {
     for (const int states : {1, 3, 5}) {
       const Inputs inputs{70,
                           width,
@@ -80,6 +80,7 @@ int main() {
                           states,
                           quarters(states * width, 2)};
       check_unit("baseline", baseline::compute, inputs);
+      check_unit("as compiled", as_compiled::compute, inputs);
       check_unit("avx", avx::compute, inputs);
       check_unit("avx2", avx2::compute, inputs);
     }

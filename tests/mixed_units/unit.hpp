@@ -25,6 +25,9 @@ struct Results {
 namespace baseline {
 Results compute(const Inputs& inputs);
 }
+namespace as_compiled {
+Results compute(const Inputs& inputs);
+}
 namespace avx {
 Results compute(const Inputs& inputs);
 }
