@@ -300,9 +300,8 @@ template <class A>
   return dequantized(row, load_packet<A>(row.values, column, size));
 }
 #ifdef GPT2_EMBEDDINGS_DISPATCH
-[[nodiscard]] GPT2_EMBEDDINGS_AVX2 inline __m256 load_eight(const QuantizedRow& row) {
-  const __m256 scaled = _mm256_mul_ps(load_eight(row.values), _mm256_set1_ps(row.scale));
-  return _mm256_add_ps(scaled, _mm256_set1_ps(row.offset));
+[[nodiscard]] GPT2_EMBEDDINGS_AVX2 inline EightFloats load_eight(const QuantizedRow& row) {
+  return load_eight(row.values) * row.scale + row.offset;
 }
 #endif
 }  // namespace GPT2_EMBEDDINGS_PACKETS

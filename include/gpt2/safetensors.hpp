@@ -273,8 +273,7 @@ class HeaderVisitor final : public JsonVisitor {
 
   void end() override {
     switch (place_) {
-      case Place::outside:
-        break;
+      case Place::outside:  // where nothing can end
       case Place::header:
         place_ = Place::outside;
         break;

@@ -355,6 +355,10 @@ TEST_CASE("an index that is not one is refused", "[pretrained]") {
   write_file(folder / "model.safetensors.index.json",
              R"({"weight_map": {}, "x": {"weight_map": [{"a": []}]}})");
   CHECK(load_kind(folder) == "TensorNotFound");
+  // It is not read: there is nothing in it.
+  std::filesystem::resize_file(folder / "model.safetensors.index.json", 100'000'001);
+  CHECK(load_kind(folder) == "IndexInvalid");
+  CHECK(test::contains(load_error(folder).what(), "is larger than 100000000 bytes"));
 }
 
 TEST_CASE("a folder without a config or a model is refused", "[pretrained]") {

@@ -67,6 +67,12 @@ TEST_CASE("files without a quantised table are refused", "[quantized_checkpoint]
     save();
     check("wte.weight", "UnexpectedShape");
   }
+  SECTION("with no rows of more columns than there are numbers for") {
+    tensors[0].tensor.shape = {0, std::uint64_t{1} << 63U};
+    tensors[0].tensor.bytes = {};
+    save();
+    check("wte.weight", "UnexpectedShape");
+  }
   SECTION("without an offset") {
     tensors[2].name = "wte.offsets";
     save();

@@ -435,6 +435,12 @@ TEST_CASE("tensors that do not fit the format are not written", "[safetensors]")
   CHECK(save_error({{"a", view_of(static_cast<DType>(22), {1}, "a")}}).kind() == "InvalidTensorView");
 }
 
+#ifdef __OPTIMIZE__  // or it takes 20 seconds
+TEST_CASE("a header that nobody would read is not written", "[safetensors]") {
+  CHECK(save_error({}, {{"a", std::string(100'000'000, 'x')}}).kind() == "HeaderTooLarge");
+}
+#endif
+
 TEST_CASE("a file may be written over one that its tensors are mapped from", "[safetensors]") {
   const TemporaryFolder folder;
   const std::filesystem::path path = folder / "x";

@@ -16,7 +16,8 @@
     defined(__GNUC__) && !defined(_WIN32) && !defined(GPT2_EMBEDDINGS_NO_DISPATCH)
 #define GPT2_EMBEDDINGS_DISPATCH
 #include <cpuid.h>
-#include <immintrin.h>
+
+#include <cstring>
 
 // Each function says what it is compiled for. What it calls must be inlined, and so say no more than that.
 #define GPT2_EMBEDDINGS_AVX2 __attribute__((target("avx2,f16c")))
@@ -45,34 +46,81 @@ inline namespace GPT2_EMBEDDINGS_PACKETS {
   return result;
 }
 
-/// Eight elements at any address, as floats.
-[[nodiscard]] GPT2_EMBEDDINGS_AVX2 inline __m256 load_eight(const float* from) {
-  return _mm256_loadu_ps(from);
-}
-[[nodiscard]] GPT2_EMBEDDINGS_AVX2 inline __m256 load_eight(const Eigen::bfloat16* from) {
-  const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
-  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
-}
-[[nodiscard]] GPT2_EMBEDDINGS_AVX2 inline __m256 load_eight(const Eigen::half* from) {
-  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
-}
-[[nodiscard]] GPT2_EMBEDDINGS_AVX2 inline __m256 load_eight(const std::int8_t* from) {
-  const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from));
-  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes));
+// The compilers' own vectors and built-in functions: they take a second to read <immintrin.h>. Conversions of integers
+// have a name in Clang that GCC makes many instructions of, and names in GCC that Clang does not know.
+using EightFloats = float __attribute__((vector_size(32)));
+using EightIntegers = std::int32_t __attribute__((vector_size(32)));
+
+/// The elements at an address, as they are stored.
+template <class Vector>
+[[nodiscard]] GPT2_EMBEDDINGS_AVX2 inline Vector load_vector(const void* from) {
+  Vector vector;
+  std::memcpy(&vector, from, sizeof(Vector));
+  return vector;
 }
 
-[[nodiscard]] GPT2_EMBEDDINGS_AVX2 inline float sum_of(__m256 eight) {
-  __m128 sums = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
-  sums = _mm_add_ps(sums, _mm_movehl_ps(sums, sums));
-  return _mm_cvtss_f32(_mm_add_ss(sums, _mm_movehdup_ps(sums)));
+/// Eight elements at any address, as floats.
+[[nodiscard]] GPT2_EMBEDDINGS_AVX2 inline EightFloats load_eight(const float* from) {
+  return load_vector<EightFloats>(from);
+}
+[[nodiscard]] GPT2_EMBEDDINGS_AVX2 inline EightFloats load_eight(const Eigen::half* from) {
+  using EightHalves = short __attribute__((vector_size(16)));
+  return __builtin_ia32_vcvtph2ps256(load_vector<EightHalves>(from));
+}
+[[nodiscard]] GPT2_EMBEDDINGS_AVX2 inline EightFloats load_eight(const Eigen::bfloat16* from) {
+#ifdef __clang__
+  using EightBits = std::uint16_t __attribute__((vector_size(16)));
+  const auto bits = __builtin_convertvector(load_vector<EightBits>(from), EightIntegers);
+#else
+  using EightBits = short __attribute__((vector_size(16)));
+  const EightIntegers bits = __builtin_ia32_pmovzxwd256(load_vector<EightBits>(from));
+#endif
+  return reinterpret_cast<EightFloats>(bits << 16);
+}
+[[nodiscard]] GPT2_EMBEDDINGS_AVX2 inline EightFloats load_eight(const std::int8_t* from) {
+#ifdef __clang__
+  using EightBytes = std::int8_t __attribute__((vector_size(8)));
+  const auto integers = __builtin_convertvector(load_vector<EightBytes>(from), EightIntegers);
+#else
+  using Bytes = char __attribute__((vector_size(16)));
+  const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from));
+  const EightIntegers integers = __builtin_ia32_pmovsxbd256(reinterpret_cast<Bytes>(bytes));
+#endif
+  return __builtin_convertvector(integers, EightFloats);
+}
+
+template <bool streaming>
+GPT2_EMBEDDINGS_AVX2 inline void store_eight(float* out, EightFloats eight) {
+  if constexpr (streaming) {
+    _mm_stream_ps(out, __builtin_shufflevector(eight, eight, 0, 1, 2, 3));
+    _mm_stream_ps(out + 4, __builtin_shufflevector(eight, eight, 4, 5, 6, 7));
+  } else {
+    std::memcpy(out, &eight, sizeof(eight));
+  }
+}
+
+[[nodiscard]] GPT2_EMBEDDINGS_AVX2 inline float sum_of(EightFloats eight) {
+  const auto four =
+      __builtin_shufflevector(eight, eight, 0, 1, 2, 3) + __builtin_shufflevector(eight, eight, 4, 5, 6, 7);
+  return (four[0] + four[2]) + (four[1] + four[3]);
+}
+
+/// a b + c, rounded once. (The compilers do not make it of the operators wherever they are told to keep to the standard.)
+[[nodiscard]] GPT2_EMBEDDINGS_AVX2_FMA inline EightFloats multiply_add(EightFloats a, EightFloats b,
+                                                                       EightFloats c) {
+#if __has_builtin(__builtin_elementwise_fma)
+  return __builtin_elementwise_fma(a, b, c);
+#else
+  return __builtin_ia32_vfmaddps256(a, b, c);
+#endif
 }
 
 /// The sum of eight elements of each row, from left to right. Without FMA, so that it has the same bits as the
 /// sums of the elements beside it.
 template <class Row, class... Rows>
-[[nodiscard]] GPT2_EMBEDDINGS_AVX2 inline __m256 sum_of_eight(const Row& row, const Rows&... rows) {
-  __m256 sum = load_eight(row);
-  ((sum = _mm256_add_ps(sum, load_eight(rows))), ...);
+[[nodiscard]] GPT2_EMBEDDINGS_AVX2 inline EightFloats sum_of_eight(const Row& row, const Rows&... rows) {
+  EightFloats sum = load_eight(row);
+  ((sum += load_eight(rows)), ...);
   return sum;
 }
 
@@ -83,16 +131,16 @@ struct Avx2Products {
   template <unsigned states_size, unsigned rows_size, class S>
   GPT2_EMBEDDINGS_AVX2_FMA static void write(Index cols, const float* const* states, const S* const* rows,
                                              float* out, unsigned stride) {
-    __m256 sums[states_size][rows_size] = {};
+    EightFloats sums[states_size][rows_size] = {};
     for (Index column = 0; column < cols; column += width) {
-      __m256 state[states_size];
+      EightFloats state[states_size];
       GPT2_EMBEDDINGS_UNROLL
       for (unsigned s = 0; s < states_size; ++s) state[s] = load_eight(states[s] + column);
       GPT2_EMBEDDINGS_UNROLL
       for (unsigned r = 0; r < rows_size; ++r) {
-        const __m256 row = load_eight(rows[r] + column);
+        const EightFloats row = load_eight(rows[r] + column);
         GPT2_EMBEDDINGS_UNROLL
-        for (unsigned s = 0; s < states_size; ++s) sums[s][r] = _mm256_fmadd_ps(state[s], row, sums[s][r]);
+        for (unsigned s = 0; s < states_size; ++s) sums[s][r] = multiply_add(state[s], row, sums[s][r]);
       }
     }
     GPT2_EMBEDDINGS_UNROLL

@@ -170,15 +170,8 @@ struct Lines<Avx2Sum> {
   template <bool streaming, class... Rows>
   GPT2_EMBEDDINGS_AVX2 static void write(Index size, float* out, Rows... rows) {
     for (; size > 0; size -= 16) {
-      const __m256 first = sum_of_eight(rows...);
-      const __m256 second = sum_of_eight(from_column(rows, 8)...);
-      if constexpr (streaming) {
-        _mm256_stream_ps(out, first);
-        _mm256_stream_ps(out + 8, second);
-      } else {
-        _mm256_storeu_ps(out, first);
-        _mm256_storeu_ps(out + 8, second);
-      }
+      store_eight<streaming>(out, sum_of_eight(rows...));
+      store_eight<streaming>(out + 8, sum_of_eight(from_column(rows, 8)...));
       out += 16;
       ((rows = from_column(rows, 16)), ...);
     }
