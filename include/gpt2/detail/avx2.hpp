@@ -46,8 +46,8 @@ inline namespace GPT2_EMBEDDINGS_PACKETS {
   return result;
 }
 
-// The compilers' own vectors and built-in functions: they take a second to read <immintrin.h>. Conversions of integers
-// have a name in Clang that GCC makes many instructions of, and names in GCC that Clang does not know.
+// The compilers' own vectors and built-in functions, as they take a second to read <immintrin.h>. Some of these have a
+// name in GCC, and a general form in Clang that GCC does not have, or makes many instructions of.
 using EightFloats = float __attribute__((vector_size(32)));
 using EightIntegers = std::int32_t __attribute__((vector_size(32)));
 
@@ -89,11 +89,15 @@ template <class Vector>
   return __builtin_convertvector(integers, EightFloats);
 }
 
+/// Streaming, `out` is at an address that is a register's.
 template <bool streaming>
 GPT2_EMBEDDINGS_AVX2 inline void store_eight(float* out, EightFloats eight) {
   if constexpr (streaming) {
-    _mm_stream_ps(out, __builtin_shufflevector(eight, eight, 0, 1, 2, 3));
-    _mm_stream_ps(out + 4, __builtin_shufflevector(eight, eight, 4, 5, 6, 7));
+#ifdef __clang__
+    __builtin_nontemporal_store(eight, reinterpret_cast<EightFloats*>(out));
+#else
+    __builtin_ia32_movntps256(out, eight);
+#endif
   } else {
     std::memcpy(out, &eight, sizeof(eight));
   }

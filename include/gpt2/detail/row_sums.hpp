@@ -170,8 +170,10 @@ struct Lines<Avx2Sum> {
   template <bool streaming, class... Rows>
   GPT2_EMBEDDINGS_AVX2 static void write(Index size, float* out, Rows... rows) {
     for (; size > 0; size -= 16) {
-      store_eight<streaming>(out, sum_of_eight(rows...));
-      store_eight<streaming>(out + 8, sum_of_eight(from_column(rows, 8)...));
+      const EightFloats first = sum_of_eight(rows...);
+      const EightFloats second = sum_of_eight(from_column(rows, 8)...);
+      store_eight<streaming>(out, first);
+      store_eight<streaming>(out + 8, second);
       out += 16;
       ((rows = from_column(rows, 16)), ...);
     }
