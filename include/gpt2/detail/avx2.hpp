@@ -8,6 +8,7 @@
 /// GPT2_EMBEDDINGS_NO_DISPATCH leaves them out. (So does Windows, where GCC does not align wide registers on the stack.)
 
 #include <cstdint>
+#include <cstring>
 
 #include "gpt2/detail/widen.hpp"
 #include "gpt2/types.hpp"
@@ -16,8 +17,6 @@
     defined(__GNUC__) && !defined(_WIN32) && !defined(GPT2_EMBEDDINGS_NO_DISPATCH)
 #define GPT2_EMBEDDINGS_DISPATCH
 #include <cpuid.h>
-
-#include <cstring>
 
 // Each function says what it is compiled for. What it calls must be inlined, and so say no more than that.
 #define GPT2_EMBEDDINGS_AVX2 __attribute__((target("avx2,f16c")))
@@ -109,7 +108,7 @@ GPT2_EMBEDDINGS_AVX2 inline void store_eight(float* out, EightFloats eight) {
   return (four[0] + four[2]) + (four[1] + four[3]);
 }
 
-/// a b + c, rounded once. (The compilers do not make it of the operators wherever they are told to keep to the standard.)
+/// a b + c, rounded once. GCC makes that of the operators only where it need not keep to the standard.
 [[nodiscard]] GPT2_EMBEDDINGS_AVX2_FMA inline EightFloats multiply_add(EightFloats a, EightFloats b,
                                                                        EightFloats c) {
 #if __has_builtin(__builtin_elementwise_fma)
