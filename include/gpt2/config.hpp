@@ -16,8 +16,8 @@ namespace gpt2 {
 
 /// The settings of a GPT-2 model. A default-constructed one is GPT-2 base (124 million parameters).
 ///
-/// The embedding layers use vocab_size, n_positions, n_embd and initializer_range; the rest is carried so
-/// that a checkpoint that is loaded and saved again still describes the whole model.
+/// The embedding layers use vocab_size, n_positions, n_embd and initializer_range; the rest is carried, so
+/// that what is loaded and saved again still describes the whole model.
 ///
 /// Source: transformers.GPT2Config (5.23), field by field.
 struct GPT2Config {

@@ -21,7 +21,8 @@
 namespace gpt2 {
 
 /// The number of tokens that came before, in a key-value cache: positions go on from there. May stand
-/// wherever GPT2Embeddings takes position ids.
+/// wherever GPT2Embeddings takes position ids. It is the same for each sequence of a batch; behind padded
+/// ones, position_ids_from_attention_mask() of the longer mask has the positions.
 struct PastLength {
   Index value = 0;  ///< at least 0
 };

@@ -76,7 +76,8 @@ template <Pretrained E>
 
 /// Writes a checkpoint that from_pretrained and transformers read: model.safetensors, then config.json.
 /// The folder is made if it is missing; files that are there are replaced, each whole or not at all, and
-/// may be the ones that the tables are mapped from.
+/// may be the ones that the tables are mapped from. The new ones have the two tables and the fields of
+/// GPT2Config, nothing else: of a whole model, the blocks would be lost.
 /// Throws: ConfigError if config is not valid; ShapeError if the tables do not have its shapes;
 /// CheckpointError (IoError). In the first two cases nothing is written.
 /// Source: transformers.PreTrainedModel.save_pretrained.

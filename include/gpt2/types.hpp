@@ -164,7 +164,8 @@ template <Scalar T, int rank>
 using Hidden = std::conditional_t<rank == 1, Matrix<T>, Tensor3<T>>;
 
 /// Where a large operation runs: Eigen::DefaultDevice (the calling thread), Eigen::ThreadPoolDevice, or
-/// anything with its numThreads() and parallelFor(n, cost, body(first, last)).
+/// anything with its numThreads() and parallelFor(n, cost, body(first, last)). Eigen has a ThreadPoolDevice
+/// where EIGEN_USE_THREADS is defined before its headers.
 template <class D>
 concept Device = std::same_as<D, Eigen::DefaultDevice> ||
     requires(const D& device, Index n, const Eigen::TensorOpCost& cost, void (*body)(Index, Index)) {
