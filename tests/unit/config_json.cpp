@@ -175,6 +175,29 @@ TEST_CASE("what is not a JSON object has no field", "[config_json]") {
                  "Infinity for layer_norm_epsilon is no JSON value"));
 }
 
+TEST_CASE("a document that nests deeper than the stack is refused, and not followed", "[config_json]") {
+  const auto nested = [](int depth) {
+    nlohmann::json value = 1;
+    for (int i = 0; i < depth; ++i) {
+      nlohmann::json outer = nlohmann::json::array();
+      outer.push_back(std::move(value));
+      value = std::move(outer);
+    }
+    return value;
+  };
+  const auto config_error = [](const nlohmann::json& json) {
+    return error_of<ConfigError>([&] { static_cast<void>(json.get<GPT2Config>()); });
+  };
+  nlohmann::json json;
+  json["n_embd"] = nested(127);
+  CHECK(config_error(json).value().starts_with("[[["));
+  json["n_embd"] = nested(128);
+  CHECK(config_error(json).value() == "JSON that nests deeper than 127 levels");
+  json["n_embd"] = nested(200'000);
+  CHECK(config_error(json).value() == "JSON that nests deeper than 127 levels");
+  CHECK(config_error(nested(200'000)).field() == "");
+}
+
 TEST_CASE("a config that cannot be read leaves the old one as it was", "[config_json]") {
   GPT2Config config;
   config.n_embd = 5;

@@ -137,8 +137,20 @@ inline std::string printable(std::string_view text) {
   return quoted.substr(1, quoted.size() - 2) + (size < text.size() ? "..." : "");
 }
 
+/// Whether the arrays and objects in `value` nest at most `depth` deep.
+[[nodiscard]] inline bool nests_within(const nlohmann::json& value, std::size_t depth) {
+  if (!value.is_structured()) return true;
+  return depth > 0 && std::all_of(value.begin(), value.end(), [depth](const nlohmann::json& member) {
+           return nests_within(member, depth - 1);
+         });
+}
+
 inline std::string printable_json(const nlohmann::json& value) {
   if (value.is_string()) return '"' + printable(value.get_ref<const std::string&>()) + '"';
+  // A document of the caller's own may nest deeper than dump() has stack for.
+  if (!nests_within(value, max_json_depth)) {
+    return "JSON that nests deeper than " + std::to_string(max_json_depth) + " levels";
+  }
   return printable(value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
 }
 
