@@ -191,7 +191,7 @@ class ArgumentError : public Error {
 class ConfigError : public Error {
  public:
   /// \param field    the field, by its Hugging Face name; empty if the text is not JSON
-  /// \param value    the value found, as JSON
+  /// \param value    the value found, as JSON; in words where it nests too deep for that
   /// \param problem  what is wrong with it, as the end of the sentence "field = value …"
   ConfigError(std::string_view field, std::string_view value, std::string_view problem)
       : Error("[gpt2.config_error] " + std::string(field) + (field.empty() ? "" : " = ") +
@@ -200,7 +200,7 @@ class ConfigError : public Error {
 
   /// The field, by its Hugging Face name; empty if the text is not JSON.
   [[nodiscard]] const std::string& field() const noexcept { return details_->field; }
-  /// The value found, as JSON.
+  /// The value found, as JSON; in words where it nests too deep for that.
   [[nodiscard]] const std::string& value() const noexcept { return details_->value; }
 
  private:

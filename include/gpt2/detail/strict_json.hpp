@@ -87,7 +87,7 @@ inline void parse_strict_json(std::string_view text, JsonVisitor& visitor);
 /// `text` for a message: on one line, control characters escaped as in JSON, cut off where it gets long.
 [[nodiscard]] inline std::string printable(std::string_view text);
 
-/// A JSON value for a message: compact, cut off where it gets long.
+/// A JSON value for a message: compact, cut off where it gets long, in words where it nests too deep.
 [[nodiscard]] inline std::string printable_json(const nlohmann::json& value);
 
 // Implementation.
