@@ -20,8 +20,8 @@
 #include <utility>
 
 #include "gpt2/config.hpp"
-#include "gpt2/detail/mapped_file.hpp"
-#include "gpt2/detail/strict_json.hpp"
+#include "gpt2/detail/files/read_only_file.hpp"
+#include "gpt2/detail/files/strict_json.hpp"
 #include "gpt2/error.hpp"
 
 namespace gpt2 {

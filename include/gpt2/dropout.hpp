@@ -7,9 +7,9 @@
 #include <cmath>
 #include <cstdint>
 
-#include "gpt2/detail/hidden.hpp"
-#include "gpt2/detail/philox.hpp"
-#include "gpt2/detail/rows.hpp"
+#include "gpt2/detail/arguments/hidden.hpp"
+#include "gpt2/detail/kernels/parallel.hpp"
+#include "gpt2/detail/kernels/philox.hpp"
 #include "gpt2/error.hpp"
 #include "gpt2/initialization.hpp"
 #include "gpt2/types.hpp"

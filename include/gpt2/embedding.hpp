@@ -15,9 +15,9 @@
 #include <utility>
 #include <vector>
 
+#include "gpt2/detail/kernels/rounding.hpp"
+#include "gpt2/detail/kernels/scatter.hpp"
 #include "gpt2/detail/lookup.hpp"
-#include "gpt2/detail/rounding.hpp"
-#include "gpt2/detail/scatter.hpp"
 #include "gpt2/error.hpp"
 #include "gpt2/initialization.hpp"
 #include "gpt2/sparse_gradient.hpp"

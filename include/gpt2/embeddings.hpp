@@ -15,10 +15,10 @@
 #include <utility>
 
 #include "gpt2/config.hpp"
-#include "gpt2/detail/broadcast.hpp"
-#include "gpt2/detail/hidden.hpp"
-#include "gpt2/detail/ids.hpp"
-#include "gpt2/detail/row_sums.hpp"
+#include "gpt2/detail/arguments/broadcast.hpp"
+#include "gpt2/detail/arguments/hidden.hpp"
+#include "gpt2/detail/arguments/ids.hpp"
+#include "gpt2/detail/kernels/row_sums.hpp"
 #include "gpt2/embedding.hpp"
 #include "gpt2/error.hpp"
 #include "gpt2/initialization.hpp"

@@ -12,8 +12,8 @@
 #include <string_view>
 #include <type_traits>
 
-#include "gpt2/detail/philox.hpp"
-#include "gpt2/detail/rounding.hpp"
+#include "gpt2/detail/kernels/philox.hpp"
+#include "gpt2/detail/kernels/rounding.hpp"
 #include "gpt2/error.hpp"
 #include "gpt2/types.hpp"
 

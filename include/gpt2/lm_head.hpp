@@ -24,12 +24,12 @@
 #include <type_traits>
 #include <vector>
 
-#include "gpt2/detail/cross_entropy.hpp"
-#include "gpt2/detail/head.hpp"
-#include "gpt2/detail/hidden.hpp"
-#include "gpt2/detail/ids.hpp"
-#include "gpt2/detail/rows.hpp"
-#include "gpt2/detail/top_k.hpp"
+#include "gpt2/detail/arguments/hidden.hpp"
+#include "gpt2/detail/arguments/ids.hpp"
+#include "gpt2/detail/kernels/head.hpp"
+#include "gpt2/detail/kernels/parallel.hpp"
+#include "gpt2/detail/kernels/softmax.hpp"
+#include "gpt2/detail/kernels/top_k.hpp"
 #include "gpt2/embedding.hpp"
 #include "gpt2/error.hpp"
 #include "gpt2/types.hpp"

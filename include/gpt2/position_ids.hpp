@@ -14,7 +14,7 @@
 #include <string>
 #include <type_traits>
 
-#include "gpt2/detail/ids.hpp"
+#include "gpt2/detail/arguments/ids.hpp"
 #include "gpt2/error.hpp"
 #include "gpt2/types.hpp"
 

@@ -26,10 +26,10 @@
 #include <vector>
 
 #include "gpt2/config_json.hpp"
-#include "gpt2/detail/mapped_file.hpp"
-#include "gpt2/detail/replace_file.hpp"
-#include "gpt2/detail/rounding.hpp"
-#include "gpt2/detail/strict_json.hpp"
+#include "gpt2/detail/files/read_only_file.hpp"
+#include "gpt2/detail/files/replace_file.hpp"
+#include "gpt2/detail/files/strict_json.hpp"
+#include "gpt2/detail/kernels/rounding.hpp"
 #include "gpt2/embedding.hpp"
 #include "gpt2/embeddings.hpp"
 #include "gpt2/error.hpp"

@@ -13,8 +13,8 @@
 #include <string>
 #include <utility>
 
-#include "gpt2/detail/philox.hpp"
-#include "gpt2/detail/rounding.hpp"
+#include "gpt2/detail/kernels/philox.hpp"
+#include "gpt2/detail/kernels/rounding.hpp"
 #include "gpt2/embedding.hpp"
 #include "gpt2/error.hpp"
 #include "gpt2/initialization.hpp"

@@ -27,9 +27,9 @@
 #include <utility>
 #include <vector>
 
-#include "gpt2/detail/mapped_file.hpp"
-#include "gpt2/detail/replace_file.hpp"
-#include "gpt2/detail/strict_json.hpp"
+#include "gpt2/detail/files/read_only_file.hpp"
+#include "gpt2/detail/files/replace_file.hpp"
+#include "gpt2/detail/files/strict_json.hpp"
 #include "gpt2/error.hpp"
 
 namespace gpt2 {

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "headers"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "consumers" / "headers"))
 from cost import files_read  # noqa: E402
 from layers import LAYER  # noqa: E402
 

@@ -3,7 +3,7 @@
 // The products of a head's few states against plain sums in double. CMake builds this again as other processors run
 // it.
 
-#include "gpt2/detail/dot_products.hpp"
+#include "gpt2/detail/kernels/dot_products.hpp"
 
 #include <cmath>
 #include <cstdint>

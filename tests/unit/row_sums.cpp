@@ -3,7 +3,7 @@
 // The kernels against plain loops: every width of a row, type, address and policy. CMake builds this again as other
 // processors run it.
 
-#include "gpt2/detail/row_sums.hpp"
+#include "gpt2/detail/kernels/row_sums.hpp"
 
 #include <array>
 #include <bit>

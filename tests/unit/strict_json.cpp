@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "gpt2/detail/strict_json.hpp"
+#include "gpt2/detail/files/strict_json.hpp"
 
 #include <string>
 #include <string_view>

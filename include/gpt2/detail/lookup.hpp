@@ -6,9 +6,9 @@
 
 #include <string>
 
-#include "gpt2/detail/hidden.hpp"
-#include "gpt2/detail/ids.hpp"
-#include "gpt2/detail/row_sums.hpp"
+#include "gpt2/detail/arguments/hidden.hpp"
+#include "gpt2/detail/arguments/ids.hpp"
+#include "gpt2/detail/kernels/row_sums.hpp"
 #include "gpt2/types.hpp"
 
 namespace gpt2::detail {

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 #
-# Builds and runs the consumer of tests/install, which any installation must satisfy.
+# Builds and runs the consumer of tests/consumers/install, which any installation must satisfy.
 
 import os
 from pathlib import Path
@@ -32,7 +32,7 @@ class Consumer(ConanFile):
 
     def build(self):
         cmake = CMake(self)
-        cmake.configure(build_script_folder=self._top / "tests/install/find_package")
+        cmake.configure(build_script_folder=self._top / "tests/consumers/install/find_package")
         cmake.build()
 
     def test(self):

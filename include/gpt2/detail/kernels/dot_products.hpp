@@ -10,9 +10,9 @@
 #include <limits>
 #include <type_traits>
 
-#include "gpt2/detail/avx2.hpp"
-#include "gpt2/detail/hidden.hpp"
-#include "gpt2/detail/widen.hpp"
+#include "gpt2/detail/arguments/hidden.hpp"
+#include "gpt2/detail/kernels/avx2.hpp"
+#include "gpt2/detail/kernels/packets.hpp"
 #include "gpt2/types.hpp"
 
 namespace gpt2::detail {

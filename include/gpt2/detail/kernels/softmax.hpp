@@ -13,9 +13,9 @@
 #include <span>
 #include <vector>
 
-#include "gpt2/detail/head.hpp"
-#include "gpt2/detail/hidden.hpp"
-#include "gpt2/detail/rows.hpp"
+#include "gpt2/detail/arguments/hidden.hpp"
+#include "gpt2/detail/kernels/head.hpp"
+#include "gpt2/detail/kernels/parallel.hpp"
 #include "gpt2/types.hpp"
 
 namespace gpt2::detail {

@@ -4,10 +4,10 @@
 # Makes the Debian package, lets lintian judge it, unpacks it into a folder, and builds a consumer of it there.
 # With --install, as root, the package is also installed, consumed from /usr, and removed without a trace.
 #
-#   sh tests/install/debian_package.sh [--install] [CMAKE_OPTIONS...]
+#   sh tests/consumers/install/debian_package.sh [--install] [CMAKE_OPTIONS...]
 set -eu
 
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../../.."
 . cmake/setup.sh
 
 install=''
@@ -39,7 +39,7 @@ lintian --allow-root --fail-on error,warning "$package"
 # consume PREFIX: builds and runs the consumer, which must find the library there and nowhere else.
 consume() {
   rm -rf "$work/consumer"
-  cmake -S tests/install/find_package -B "$work/consumer" -DCMAKE_PREFIX_PATH="$1" -DVERSION="${version%-*}"
+  cmake -S tests/consumers/install/find_package -B "$work/consumer" -DCMAKE_PREFIX_PATH="$1" -DVERSION="${version%-*}"
   grep -Fx "gpt2_embeddings_DIR:PATH=$1/share/cmake/gpt2_embeddings" "$work/consumer/CMakeCache.txt"
   cmake --build "$work/consumer"
   "$work/consumer/consumer"
@@ -68,7 +68,7 @@ before=$(present)
 step 'installed'
 apt-get install -y --no-install-recommends "$package"
 consume /usr
-sh tests/install/pkg_config.sh /usr "${version%-*}" tests/install/main.cpp "$work/with_pkg_config" "${CXX:-c++}"
+sh tests/consumers/install/pkg_config.sh /usr "${version%-*}" tests/consumers/install/main.cpp "$work/with_pkg_config" "${CXX:-c++}"
 
 step 'removed'
 dpkg --purge "$name"

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Puts known bugs back, one at a time, into a copy of the tree, and expects a test to fail for each.
 
-    python3 tests/mutants/run.py [--work FOLDER] [--list] [WORD...]
+    python3 tests/hostile/mutants/run.py [--work FOLDER] [--list] [WORD...]
 
 With words, only bugs that have one of them in their description, header or test. Needs CMake, Ninja and what the tests
 need; uses ccache where it is installed. A bug takes as long as the program that must notice it: all of them together
@@ -20,7 +20,7 @@ import time
 
 from bugs import BUGS
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 TEST_SECONDS = 300
 
 

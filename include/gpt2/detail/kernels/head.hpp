@@ -11,10 +11,10 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "gpt2/detail/dot_products.hpp"
-#include "gpt2/detail/hidden.hpp"
-#include "gpt2/detail/rows.hpp"
-#include "gpt2/detail/widen.hpp"
+#include "gpt2/detail/arguments/hidden.hpp"
+#include "gpt2/detail/kernels/dot_products.hpp"
+#include "gpt2/detail/kernels/packets.hpp"
+#include "gpt2/detail/kernels/parallel.hpp"
 #include "gpt2/types.hpp"
 
 namespace gpt2::detail {

@@ -13,10 +13,10 @@
 #include <utility>
 #include <vector>
 
-#include "gpt2/detail/hidden.hpp"
-#include "gpt2/detail/ids.hpp"
-#include "gpt2/detail/rows.hpp"
-#include "gpt2/detail/widen.hpp"
+#include "gpt2/detail/arguments/hidden.hpp"
+#include "gpt2/detail/arguments/ids.hpp"
+#include "gpt2/detail/kernels/packets.hpp"
+#include "gpt2/detail/kernels/parallel.hpp"
 #include "gpt2/sparse_gradient.hpp"
 #include "gpt2/types.hpp"
 

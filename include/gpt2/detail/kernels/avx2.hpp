@@ -10,7 +10,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "gpt2/detail/widen.hpp"
+#include "gpt2/detail/kernels/packets.hpp"
 #include "gpt2/types.hpp"
 
 #if defined(EIGEN_VECTORIZE_SSE2) && !defined(EIGEN_VECTORIZE_AVX) && defined(__x86_64__) && \

@@ -21,11 +21,11 @@
 #include <type_traits>
 #include <utility>
 
-#include "gpt2/detail/avx2.hpp"
-#include "gpt2/detail/hidden.hpp"
-#include "gpt2/detail/rounding.hpp"
-#include "gpt2/detail/rows.hpp"
-#include "gpt2/detail/widen.hpp"
+#include "gpt2/detail/arguments/hidden.hpp"
+#include "gpt2/detail/kernels/avx2.hpp"
+#include "gpt2/detail/kernels/packets.hpp"
+#include "gpt2/detail/kernels/parallel.hpp"
+#include "gpt2/detail/kernels/rounding.hpp"
 #include "gpt2/types.hpp"
 
 namespace gpt2::detail {

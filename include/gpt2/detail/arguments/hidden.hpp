@@ -11,7 +11,7 @@
 #include <string_view>
 #include <vector>
 
-#include "gpt2/detail/ids.hpp"
+#include "gpt2/detail/arguments/ids.hpp"
 #include "gpt2/error.hpp"
 #include "gpt2/types.hpp"
 

@@ -8,8 +8,8 @@
 #include <cstdint>
 #include <string>
 
-#include "gpt2/detail/hidden.hpp"
-#include "gpt2/detail/ids.hpp"
+#include "gpt2/detail/arguments/hidden.hpp"
+#include "gpt2/detail/arguments/ids.hpp"
 #include "gpt2/error.hpp"
 #include "gpt2/types.hpp"
 
