@@ -12,7 +12,7 @@
 
 #include "gpt2/error.hpp"
 
-namespace gpt2 {
+namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
 
 /// The settings of a GPT-2 model. A default-constructed one is GPT-2 base (124 million parameters).
 ///
@@ -123,4 +123,4 @@ struct FieldValidator {
 
 inline void GPT2Config::validate() const { detail::for_each_field(*this, detail::FieldValidator{}); }
 
-}  // namespace gpt2
+}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI

@@ -24,7 +24,7 @@
 #include "gpt2/detail/files/strict_json.hpp"
 #include "gpt2/error.hpp"
 
-namespace gpt2 {
+namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
 
 /// Reads a config; this is what `json.get<GPT2Config>()` calls. Fields that are absent keep their defaults,
 /// unknown ones are ignored. Integers must be JSON integers: 768.0, "768" and true are errors. Hugging Face's
@@ -193,4 +193,4 @@ requires std::same_as<C, GPT2Config> C from_pretrained(const std::filesystem::pa
   }
 }
 
-}  // namespace gpt2
+}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI

@@ -14,7 +14,7 @@
 #include "gpt2/initialization.hpp"
 #include "gpt2/types.hpp"
 
-namespace gpt2 {
+namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
 
 /// Hidden states that can be changed in place: a row-major matrix, map or block, or a Tensor3 or TensorMap.
 template <class H>
@@ -96,4 +96,4 @@ void Dropout::apply(std::uint64_t step, H& hidden, const D& device) const {
   });
 }
 
-}  // namespace gpt2
+}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI

@@ -23,7 +23,7 @@
 #include "gpt2/sparse_gradient.hpp"
 #include "gpt2/types.hpp"
 
-namespace gpt2 {
+namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
 
 /// The options of a table.
 struct EmbeddingOptions {
@@ -304,4 +304,4 @@ class Embedding {
   std::vector<Index> counts_;  // of ids in the current backward(), kept for its memory
 };
 
-}  // namespace gpt2
+}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI

@@ -26,7 +26,7 @@
 #include "gpt2/position_ids.hpp"
 #include "gpt2/types.hpp"
 
-namespace gpt2 {
+namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
 
 /// The input layer of GPT-2: what enters its first block, before dropout.
 ///
@@ -317,7 +317,7 @@ class GPT2Embeddings {
 
   /// The rank of the ids that go with inputs_embeds, position ids and token types.
   template <class E, class... Others>
-  static constexpr int embeds_rank = TensorHidden<E> ? 2 : std::max({1, ids_rank<Others>...});
+  static constexpr int embeds_rank = TensorHidden<E> ? 2 : (std::max)({1, ids_rank<Others>...});
 
   /// The shape of such ids. Where inputs_embeds is a matrix, the largest batch among the others divides it.
   template <class E, class... Others>
@@ -360,4 +360,4 @@ class GPT2Embeddings {
   }
 };
 
-}  // namespace gpt2
+}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI

@@ -23,7 +23,9 @@
 #include <utility>
 #include <vector>
 
-namespace gpt2 {
+#include "gpt2/version.hpp"
+
+namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
 
 namespace detail {
 
@@ -114,7 +116,7 @@ class IndexError : public Error {
 
   template <std::integral I>
   static constexpr std::int64_t saturated(I value) noexcept {
-    constexpr std::int64_t largest = std::numeric_limits<std::int64_t>::max();
+    constexpr std::int64_t largest = (std::numeric_limits<std::int64_t>::max)();
     if constexpr (std::is_unsigned_v<I> && sizeof(I) == sizeof(largest)) {
       if (value > static_cast<std::uint64_t>(largest)) return largest;
     }
@@ -246,4 +248,4 @@ class CheckpointError : public Error {
   detail::SharedDetails<Details> details_;
 };
 
-}  // namespace gpt2
+}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI

@@ -17,7 +17,7 @@
 #include "gpt2/error.hpp"
 #include "gpt2/types.hpp"
 
-namespace gpt2 {
+namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
 
 /// The seed of everything random that is given none.
 inline constexpr std::uint64_t default_seed = 0;
@@ -144,7 +144,7 @@ template <Scalar T>
 void check_table_size(std::string_view name, Index num_embeddings, Index embedding_dim) {
   check_size(name, num_embeddings);
   check_size("embedding_dim", embedding_dim);
-  constexpr Index limit = std::numeric_limits<Index>::max() / Index{sizeof(T)};
+  constexpr Index limit = (std::numeric_limits<Index>::max)() / Index{sizeof(T)};
   if (embedding_dim > 0 && num_embeddings > limit / embedding_dim) {
     throw ArgumentError(
         name, num_embeddings,
@@ -181,4 +181,4 @@ Matrix<T> sinusoidal(Index n_positions, Index n_embd) {
   return table;
 }
 
-}  // namespace gpt2
+}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI

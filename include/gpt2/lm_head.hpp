@@ -34,7 +34,7 @@
 #include "gpt2/error.hpp"
 #include "gpt2/types.hpp"
 
-namespace gpt2 {
+namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
 
 /// The options of the head.
 struct HeadOptions {
@@ -224,7 +224,7 @@ template <class S>
   }
   const double cap = options.logit_soft_cap;
   constexpr auto least = double{std::numeric_limits<A>::denorm_min()};
-  constexpr auto most = double{std::numeric_limits<A>::max()};
+  constexpr auto most = double{(std::numeric_limits<A>::max)()};
   if (cap != 0 && !(cap >= least && cap <= most)) {
     throw ArgumentError("logit_soft_cap", cap,
                         "is not 0 or in [" + to_text(least) + ", " + to_text(most) + "]");
@@ -390,7 +390,7 @@ template <class S, class States, class MutableGrad, class D>
   const double weight = reduction == Reduction::sum ? 1.0 : 1.0 / static_cast<double>(count);
   Matrix<A> storage;
   const RowView<const A> states = rows_at(hidden, labels.positions, storage);
-  Matrix<A> round(count, std::min(tiling.rows_per_round(count), head.rows.rows));
+  Matrix<A> round(count, (std::min)(tiling.rows_per_round(count), head.rows.rows));
   const auto softmax = softmax_of(head, states, labels.labels, round, tiling, device);
   double loss = reduction == Reduction::mean && count == 0 ? std::numeric_limits<double>::quiet_NaN() : 0;
   for (const Softmax<A>& own : softmax) loss += own.loss();
@@ -458,13 +458,13 @@ void logits_backward_into(Embedding<T>& wte, const H& hidden, const G& grad_logi
   const detail::HeadTiling tiling;
   const Index vocab_size = head.rows.rows;
   const A cap = head.logit_soft_cap;
-  const Index round_size = std::min(tiling.rows_per_round(states.rows), vocab_size);
+  const Index round_size = (std::min)(tiling.rows_per_round(states.rows), vocab_size);
   Matrix<A> round(cap != 0 ? states.rows : 0, round_size);
   Matrix<A> widened;
   const detail::RowView<A> grad = detail::rows_of(wte.mutable_grad());
   detail::as_operand(result).setZero();
   for (Index first = 0; first < vocab_size; first += round_size) {
-    const Index size = std::min(round_size, vocab_size - first);
+    const Index size = (std::min)(round_size, vocab_size - first);
     auto gradients = detail::widened_rows(detail::part(given, {0, states.rows, first, size}), widened);
     if (cap != 0) {
       const detail::RowView<A> logits{round.data(), states.rows, size, round_size};
@@ -516,4 +516,4 @@ Accumulator<T> cross_entropy_loss(const Embedding<T>& wte, const H& hidden, cons
   return detail::cross_entropy_loss(detail::checked_head(wte, options.head), hidden, labels, options, device);
 }
 
-}  // namespace gpt2
+}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI

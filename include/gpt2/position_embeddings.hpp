@@ -16,7 +16,7 @@
 #include "gpt2/initialization.hpp"
 #include "gpt2/types.hpp"
 
-namespace gpt2 {
+namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
 
 /// A table under its name in checkpoints, "wte.weight" or "wpe.weight": what an optimizer loops over.
 template <class E>
@@ -105,4 +105,4 @@ class GPT2PositionEmbeddings {
   Embedding<T> wpe;
 };
 
-}  // namespace gpt2
+}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI

@@ -18,7 +18,7 @@
 #include "gpt2/error.hpp"
 #include "gpt2/types.hpp"
 
-namespace gpt2 {
+namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
 
 /// The number of tokens that came before, in a key-value cache: positions go on from there. May stand
 /// wherever GPT2Embeddings takes position ids. It is the same for each sequence of a batch; behind padded
@@ -131,7 +131,7 @@ template <class I>
     const double size =
         std::ceil((static_cast<double>(end) - static_cast<double>(start)) / static_cast<double>(step));
     constexpr auto limit = static_cast<double>(std::numeric_limits<Index>::max());
-    return size < limit ? static_cast<std::uint64_t>(size) : std::numeric_limits<std::uint64_t>::max();
+    return size < limit ? static_cast<std::uint64_t>(size) : (std::numeric_limits<std::uint64_t>::max)();
   } else {
     // Unsigned differences, for those of signed extremes do not fit their type.
     const auto low = static_cast<std::uint64_t>(step > 0 ? start : end);
@@ -311,4 +311,4 @@ IdVector<std::int64_t> position_ids_reset_after(std::initializer_list<I> input_i
   return position_ids_reset_after(detail::as_span(input_ids), eos_token_id);
 }
 
-}  // namespace gpt2
+}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI

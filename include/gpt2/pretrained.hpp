@@ -37,7 +37,7 @@
 #include "gpt2/safetensors.hpp"
 #include "gpt2/types.hpp"
 
-namespace gpt2 {
+namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
 
 namespace detail {
 
@@ -173,7 +173,7 @@ class TensorFile {
   }
   if (name.front() == '/' || std::filesystem::path(name).has_root_path()) return "is absolute";
   for (std::size_t begin = 0; begin <= name.size();) {
-    const std::size_t end = std::min(name.find('/', begin), name.size());
+    const std::size_t end = (std::min)(name.find('/', begin), name.size());
     const std::string_view component = name.substr(begin, end - begin);
     if (component.empty()) return "has an empty component";
     if (component == "." || component == "..") return "has a component of dots";
@@ -418,4 +418,4 @@ void save_pretrained(const std::filesystem::path& folder, const GPT2Config& conf
   detail::replace_file(folder / "config.json", parts);
 }
 
-}  // namespace gpt2
+}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI

@@ -23,7 +23,7 @@
 #include "gpt2/safetensors.hpp"
 #include "gpt2/types.hpp"
 
-namespace gpt2 {
+namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
 
 /// The tensors of a table, to be written by save_safetensors(), with those of other tables or alone.
 /// Lifetime: their bytes are the table's.
@@ -47,7 +47,7 @@ inline void save_quantized(const std::filesystem::path& path, std::string_view n
 namespace detail {
 
 /// In a shape that is asked for, a size that may be any.
-inline constexpr std::uint64_t free_size = std::numeric_limits<std::uint64_t>::max();
+inline constexpr std::uint64_t free_size = (std::numeric_limits<std::uint64_t>::max)();
 
 /// The tensor of that name, which must have a type and a shape.
 /// Throws: CheckpointError.
@@ -122,4 +122,4 @@ inline QuantizedEmbedding load_quantized(const std::filesystem::path& path, std:
   }
 }
 
-}  // namespace gpt2
+}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI

@@ -29,7 +29,7 @@
 #include "gpt2/position_ids.hpp"
 #include "gpt2/types.hpp"
 
-namespace gpt2 {
+namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
 
 /// A table of int8 rows: element (i, j) is scales[i] * values(i, j) + offsets[i], a float.
 ///
@@ -322,7 +322,7 @@ template <class A>
 /// Throws: ArgumentError.
 template <class T>
 void quantize_row(Index i, Index size, const T* row, std::int8_t* values, float& scale, float& offset) {
-  constexpr auto most = double{std::numeric_limits<float>::max()};
+  constexpr auto most = double{(std::numeric_limits<float>::max)()};
   double low = size > 0 ? std::numeric_limits<double>::infinity() : 0;
   double high = -low;
   for (Index j = 0; j < size; ++j) {
@@ -330,8 +330,8 @@ void quantize_row(Index i, Index size, const T* row, std::int8_t* values, float&
     if (!(std::abs(element) <= most)) {
       throw ArgumentError("weight" + to_text({i, j}), element, "is not a number that a float can hold");
     }
-    low = std::min(low, element);
-    high = std::max(high, element);
+    low = (std::min)(low, element);
+    high = (std::max)(high, element);
   }
 
   offset = static_cast<float>(low / 2 + high / 2);
@@ -343,12 +343,13 @@ void quantize_row(Index i, Index size, const T* row, std::int8_t* values, float&
     scale = static_cast<float>(step);
     if (double{scale} < step) scale = std::nextafter(scale, std::numeric_limits<float>::infinity());
     const float spacing = float_spacing(static_cast<float>(std::max(-low, high)));
-    scale = std::max(scale, spacing);
+    scale = (std::max)(scale, spacing);
     // Nor may 127 steps lead beyond all floats, whether their product is rounded by itself or not. Less of what is
     // larger, scale or offset, is as good. (Where a step is no more than the spacing, it leads from float to float.)
     constexpr double infinite = 0x1.ffffffp127;  // the least that is rounded to infinity
     while (scale > spacing) {
-      const double reach = std::max(double{quantized_limit * scale}, double{quantized_limit} * double{scale});
+      const double reach =
+          (std::max)(double{quantized_limit * scale}, double{quantized_limit} * double{scale});
       if (std::abs(double{offset}) + reach < infinite) break;
       float& larger = std::abs(double{offset}) > reach ? offset : scale;
       larger = std::nextafter(larger, 0.0F);
@@ -502,4 +503,4 @@ float cross_entropy_loss(const QuantizedEmbedding& wte, const H& hidden, const L
   return detail::cross_entropy_loss(detail::checked_head(wte, options.head), hidden, labels, options, device);
 }
 
-}  // namespace gpt2
+}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI

@@ -20,7 +20,7 @@
 #include "gpt2/initialization.hpp"
 #include "gpt2/types.hpp"
 
-namespace gpt2 {
+namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
 
 /// How resize_token_embeddings() sizes and fills a table.
 struct ResizeOptions {
@@ -80,7 +80,7 @@ namespace detail {
 template <Scalar T>
 [[nodiscard]] Matrix<T> first_rows(const Embedding<T>& embedding, Index rows) {
   Matrix<T> table(rows, embedding.embedding_dim());
-  const Index kept = std::min(rows, embedding.num_embeddings());
+  const Index kept = (std::min)(rows, embedding.num_embeddings());
   table.topRows(kept) = embedding.weight().topRows(kept);
   return table;
 }
@@ -96,7 +96,7 @@ template <Scalar T>
 [[nodiscard]] inline Index rounded_up(Index size, Index multiple) {
   const Index surplus = multiple > 0 ? size % multiple : 0;
   if (surplus == 0) return size;
-  if (size > std::numeric_limits<Index>::max() - (multiple - surplus)) {
+  if (size > (std::numeric_limits<Index>::max)() - (multiple - surplus)) {
     throw ArgumentError("new_num_tokens", size, "has no multiple of " + to_text(multiple) + " above it");
   }
   return size + (multiple - surplus);
@@ -122,7 +122,7 @@ template <Scalar T>
   Eigen::MatrixXd covariance = Eigen::MatrixXd::Zero(cols, cols);
   constexpr Index rows_per_part = 1024;  // as many as fit the cache in double
   for (Index first = 0; first < rows; first += rows_per_part) {
-    const auto part = table.middleRows(first, std::min(rows_per_part, rows - first));
+    const auto part = table.middleRows(first, (std::min)(rows_per_part, rows - first));
     const Matrix<double> centred = part.template cast<double>().rowwise() - mean;
     covariance.selfadjointView<Eigen::Lower>().rankUpdate(centred.transpose());
   }
@@ -222,4 +222,4 @@ Embedding<T> resize_positions(const Embedding<T>& embedding, Index new_n_positio
   return detail::with_options_of(embedding, std::move(table));
 }
 
-}  // namespace gpt2
+}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI

@@ -32,7 +32,7 @@
 #include "gpt2/detail/files/strict_json.hpp"
 #include "gpt2/error.hpp"
 
-namespace gpt2 {
+namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
 
 /// What a tensor's elements are: the format's 22 types, in the order in which the reference implementation
 /// sorts them, which puts those that need the largest alignment last.
@@ -232,7 +232,7 @@ struct SafeTensorsHeader {
 [[nodiscard]] inline std::string tensor_text(DType dtype, std::span<const std::uint64_t> shape) {
   constexpr std::size_t limit = 16;
   std::string text = std::string(to_string(dtype)) + " of shape [";
-  for (std::size_t i = 0; i < std::min(shape.size(), limit); ++i) {
+  for (std::size_t i = 0; i < (std::min)(shape.size(), limit); ++i) {
     text += (i > 0 ? ", " : "") + to_text(shape[i]);
   }
   return text + (shape.size() > limit ? ", ...]" : "]");
@@ -241,7 +241,7 @@ struct SafeTensorsHeader {
 /// The product, or nothing if it overflows.
 [[nodiscard]] constexpr std::optional<std::uint64_t> checked_product(std::uint64_t left,
                                                                      std::uint64_t right) {
-  if (right != 0 && left > std::numeric_limits<std::uint64_t>::max() / right) return std::nullopt;
+  if (right != 0 && left > (std::numeric_limits<std::uint64_t>::max)() / right) return std::nullopt;
   return left * right;
 }
 
@@ -653,4 +653,4 @@ inline void save_safetensors(const std::filesystem::path& path, std::span<const 
   detail::replace_file(path, parts);
 }
 
-}  // namespace gpt2
+}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI

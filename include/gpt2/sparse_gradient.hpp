@@ -13,7 +13,7 @@
 #include "gpt2/error.hpp"
 #include "gpt2/types.hpp"
 
-namespace gpt2 {
+namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
 
 namespace detail {
 
@@ -112,4 +112,4 @@ SparseGradient<A>& SparseGradient<A>::merge(const SparseGradient& other) {
   return *this = std::move(sum);
 }
 
-}  // namespace gpt2
+}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI

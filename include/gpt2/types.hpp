@@ -16,7 +16,7 @@
 #include "gpt2/error.hpp"
 
 /// GPT-2's embedding layers. What is in the nested namespace detail is nobody's to use.
-namespace gpt2 {
+namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
 
 /// Sizes and rows.
 using Index = Eigen::Index;
@@ -295,4 +295,4 @@ template <class T>
   return {matrix.data(), batch, seq_length, matrix.cols()};
 }
 
-}  // namespace gpt2
+}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI

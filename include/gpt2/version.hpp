@@ -2,23 +2,31 @@
 #pragma once
 
 /// \file
-/// The library's version, the one place it is written: CMake reads it from here.
+/// The library's version. It is written here only: CMake reads it from this file.
 
 // Macros, so that `#if` can ask; everything else should use the constants below.
 /// gpt2::version_major, for `#if`.
 #define GPT2_EMBEDDINGS_VERSION_MAJOR 0
 /// gpt2::version_minor, for `#if`.
-#define GPT2_EMBEDDINGS_VERSION_MINOR 1
+#define GPT2_EMBEDDINGS_VERSION_MINOR 2
 /// gpt2::version_patch, for `#if`.
 #define GPT2_EMBEDDINGS_VERSION_PATCH 0
 
-namespace gpt2 {
+// Two versions may live in one process, in libraries of their own, so the version is part of all names. Nobody writes it:
+// the namespace is inline.
+#define GPT2_EMBEDDINGS_ABI_NAME(major, minor, patch) v##major##_##minor##_##patch
+#define GPT2_EMBEDDINGS_ABI_OF(major, minor, patch) GPT2_EMBEDDINGS_ABI_NAME(major, minor, patch)
+#define GPT2_EMBEDDINGS_ABI                                                            \
+  GPT2_EMBEDDINGS_ABI_OF(GPT2_EMBEDDINGS_VERSION_MAJOR, GPT2_EMBEDDINGS_VERSION_MINOR, \
+                         GPT2_EMBEDDINGS_VERSION_PATCH)
+
+namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
 
 /// The version as numbers; semantic versioning.
 inline constexpr int version_major = GPT2_EMBEDDINGS_VERSION_MAJOR;
-/// Below 1.0 a step may break.
+/// Below 1.0, a minor release may break compatibility.
 inline constexpr int version_minor = GPT2_EMBEDDINGS_VERSION_MINOR;
-/// A step repairs, and neither adds nor breaks.
+/// Patch releases only fix bugs.
 inline constexpr int version_patch = GPT2_EMBEDDINGS_VERSION_PATCH;
 
-}  // namespace gpt2
+}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI

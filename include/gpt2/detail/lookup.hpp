@@ -11,7 +11,7 @@
 #include "gpt2/detail/kernels/row_sums.hpp"
 #include "gpt2/types.hpp"
 
-namespace gpt2::detail {
+namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 
 /// out[i] = table[ids[i]] for ids and out that have been checked.
 template <class T, class I, class U, class D>

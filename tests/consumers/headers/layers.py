@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 
 LAYERS = [
-    {"error", "version"},
+    {"version"},
+    {"error"},
     {"types", "config"},
     {"position_ids", "initialization", "sparse_gradient", "config_json", "safetensors"},
     {"embedding"},

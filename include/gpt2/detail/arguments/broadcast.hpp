@@ -13,7 +13,7 @@
 #include "gpt2/error.hpp"
 #include "gpt2/types.hpp"
 
-namespace gpt2::detail {
+namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 
 /// A view of ids in memory that go with others of a shape.
 /// Throws: ShapeError, IndexError.
@@ -46,4 +46,4 @@ inline void check_past_length(Index past_length, Index seq_length, Index n_posit
   }
 }
 
-}  // namespace gpt2::detail
+}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail

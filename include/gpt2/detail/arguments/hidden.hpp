@@ -15,7 +15,7 @@
 #include "gpt2/error.hpp"
 #include "gpt2/types.hpp"
 
-namespace gpt2::detail {
+namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 
 /// Rows of a table or of hidden states; U is const where they are only read.
 template <class U>
@@ -93,7 +93,7 @@ template <class H>
 template <Scalar T, int rank>
 [[nodiscard]] Hidden<T, rank> make_hidden(const SequenceShape& shape, Index embedding_dim) {
   // Eigen's tensors multiply their dimensions unchecked.
-  constexpr Index limit = std::numeric_limits<Index>::max() / Index{sizeof(T)};
+  constexpr Index limit = (std::numeric_limits<Index>::max)() / Index{sizeof(T)};
   if (shape.size() > 0 && embedding_dim > limit / shape.size()) throw std::bad_alloc();
   if constexpr (rank == 1) {
     return Matrix<T>(shape.seq_length, embedding_dim);
@@ -102,4 +102,4 @@ template <Scalar T, int rank>
   }
 }
 
-}  // namespace gpt2::detail
+}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail

@@ -14,7 +14,7 @@
 #include "gpt2/error.hpp"
 #include "gpt2/types.hpp"
 
-namespace gpt2::detail {
+namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 
 /// Ids in memory, `[batch, seq_length]`; those of rank 1 are a batch of one. A batch_stride of 0 gives every
 /// sequence of the batch the same ids. (Masks come as views, too: I may be bool.)
@@ -111,4 +111,4 @@ void check_ids(const IdView<I>& ids, Index bound, const IdArgument& argument) {
   }
 }
 
-}  // namespace gpt2::detail
+}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail

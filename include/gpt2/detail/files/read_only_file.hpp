@@ -27,7 +27,7 @@
 #include <fstream>
 #endif
 
-namespace gpt2::detail {
+namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 
 /// A regular file, open for reading.
 class ReadOnlyFile {
@@ -125,7 +125,7 @@ inline void ReadOnlyFile::read(std::uint64_t offset, std::span<std::byte> out) c
   constexpr std::size_t largest = std::size_t{1} << 30U;  // macOS refuses to read 2 GiB at once
   while (!out.empty()) {
     const ::ssize_t count =
-        ::pread(descriptor_, out.data(), std::min(out.size(), largest), static_cast<::off_t>(offset));
+        ::pread(descriptor_, out.data(), (std::min)(out.size(), largest), static_cast<::off_t>(offset));
     if (count < 0) {
       if (errno == EINTR) continue;
       fail_with_errno("cannot be read");
@@ -185,4 +185,4 @@ inline std::shared_ptr<const std::byte> ReadOnlyFile::read_copy(std::uint64_t of
   return {memory, memory.get()};
 }
 
-}  // namespace gpt2::detail
+}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail

@@ -22,7 +22,7 @@
 #include <unistd.h>
 #endif
 
-namespace gpt2::detail {
+namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 
 /// Writes `parts`, one behind the other, to a temporary file beside `path`, and renames it to `path` once
 /// it is on the disk. Whoever has the old file open or mapped keeps the old one.
@@ -103,4 +103,4 @@ inline void replace_file(const std::filesystem::path& path,
 #endif
 }
 
-}  // namespace gpt2::detail
+}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail

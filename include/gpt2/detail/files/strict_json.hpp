@@ -17,7 +17,9 @@
 #include <utility>
 #include <vector>
 
-namespace gpt2::detail {
+#include "gpt2/version.hpp"
+
+namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 
 /// How deep arrays and objects may nest; as deep as the reference implementation of safetensors allows.
 inline constexpr std::size_t max_json_depth = 127;
@@ -130,7 +132,7 @@ inline std::size_t find_invalid_utf8(std::string_view text) noexcept {
 
 inline std::string printable(std::string_view text) {
   constexpr std::size_t limit = 200;
-  std::size_t size = std::min(text.size(), limit);
+  std::size_t size = (std::min)(text.size(), limit);
   while (size < text.size() && size > 0 && (static_cast<unsigned char>(text[size]) & 0xC0U) == 0x80) --size;
   const std::string quoted =
       nlohmann::json(text.substr(0, size)).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
@@ -247,7 +249,7 @@ class StrictJsonReader final : public nlohmann::json::json_sax_t {
       fail("has the number " + number + ", which overflows a double");
     }
     // The parser has stopped at the first character that does not fit, counting from 1.
-    const std::size_t at = std::min(position == 0 ? 0 : position - 1, text_.size());
+    const std::size_t at = (std::min)(position == 0 ? 0 : position - 1, text_.size());
     for (const std::string_view literal : {"NaN", "Infinity"}) {
       if (!text_.substr(at).starts_with(literal)) continue;
       fail("is not JSON: " + std::string(literal) + (depth_ == 1 ? " for " + printable(member_) : "") +
@@ -315,4 +317,4 @@ inline nlohmann::json parse_strict_json(std::string_view text) {
   return nlohmann::json::parse(text.begin(), text.end());
 }
 
-}  // namespace gpt2::detail
+}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail

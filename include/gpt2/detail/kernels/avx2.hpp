@@ -23,7 +23,7 @@
 #define GPT2_EMBEDDINGS_AVX2_FMA __attribute__((target("avx2,f16c,fma")))
 #endif
 
-namespace gpt2::detail {
+namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 inline namespace GPT2_EMBEDDINGS_PACKETS {
 
 #ifndef GPT2_EMBEDDINGS_DISPATCH
@@ -156,4 +156,4 @@ struct Avx2Products {
 #endif
 
 }  // namespace GPT2_EMBEDDINGS_PACKETS
-}  // namespace gpt2::detail
+}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail

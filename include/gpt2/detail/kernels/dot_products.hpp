@@ -15,7 +15,7 @@
 #include "gpt2/detail/kernels/packets.hpp"
 #include "gpt2/types.hpp"
 
-namespace gpt2::detail {
+namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 inline namespace GPT2_EMBEDDINGS_PACKETS {
 
 /// Rows go together so that memory delivers several streams; states so that what is loaded of a row is used
@@ -26,7 +26,7 @@ inline constexpr unsigned most_states_per_step = 4;
 
 /// With more states than this Eigen's matrix product is as fast, where the program is compiled for this processor.
 [[nodiscard]] inline Index most_states_for_dot_products() noexcept {
-  return runs_avx2() ? std::numeric_limits<Index>::max() : 128;
+  return runs_avx2() ? (std::numeric_limits<Index>::max)() : 128;
 }
 
 /// So many states stay in the second-level cache while the rows go by.
@@ -107,7 +107,7 @@ void form_dot_products(const RowView<const A>& states, const RowView<const S>& r
       row[r] = rows.row(std::min(step + Index{r} * steps, rows.rows - 1));
     }
     for (Index first = 0; first < states.rows; first += Index{most_states_per_step}) {
-      const Index size = std::min(Index{most_states_per_step}, states.rows - first);
+      const Index size = (std::min)(Index{most_states_per_step}, states.rows - first);
       const A* state[most_states_per_step] = {};
       for (Index s = 0; s < size; ++s) state[s] = states.row(first + s);
       A products[most_states_per_step * rows_per_step];
@@ -125,7 +125,7 @@ void form_dot_products(const RowView<const A>& states, const RowView<const S>& r
 template <class S, class A>
 void dot_products(const RowView<const A>& states, const RowView<const S>& rows, const RowView<A>& out) {
   for (Index first = 0; first < states.rows; first += states_per_pass) {
-    const Index size = std::min(states_per_pass, states.rows - first);
+    const Index size = (std::min)(states_per_pass, states.rows - first);
     const RowView<const A> some{states.row(first), size, states.cols, states.row_stride};
     const RowView<A> result{out.row(first), size, out.cols, out.row_stride};
 #ifdef GPT2_EMBEDDINGS_DISPATCH
@@ -141,4 +141,4 @@ void dot_products(const RowView<const A>& states, const RowView<const S>& rows, 
 }
 
 }  // namespace GPT2_EMBEDDINGS_PACKETS
-}  // namespace gpt2::detail
+}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail

@@ -17,7 +17,7 @@
 #include "gpt2/detail/kernels/parallel.hpp"
 #include "gpt2/types.hpp"
 
-namespace gpt2::detail {
+namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 
 /// What the head computes in, for tables that store S.
 template <class S>
@@ -43,7 +43,7 @@ struct HeadTiling {
 
   /// Rows of the table in a round: whole tiles, at least one, at most sixteen.
   [[nodiscard]] Index rows_per_round(Index states_size) const {
-    const Index tiles = logits_per_round / std::max(states_size, Index{1}) / rows;
+    const Index tiles = logits_per_round / (std::max)(states_size, Index{1}) / rows;
     return std::clamp(tiles, Index{1}, Index{16}) * rows;
   }
 };
@@ -68,7 +68,7 @@ struct Tiles {
   [[nodiscard]] Tile operator[](Index i) const {
     const Index row = i % down() * tile_rows;
     const Index col = i / down() * tile_cols;
-    return {row, std::min(tile_rows, rows - row), col, std::min(tile_cols, cols - col)};
+    return {row, (std::min)(tile_rows, rows - row), col, (std::min)(tile_cols, cols - col)};
   }
 };
 
@@ -173,7 +173,7 @@ void for_rounds(const Head<S>& head, const RowView<const A>& states, Matrix<A>& 
                 const HeadTiling& tiling, const D& device, const Body& body) {
   const Index vocab_size = head.rows.rows;
   for (Index first = 0; first < vocab_size; first += round.cols()) {
-    const Index size = std::min(round.cols(), vocab_size - first);
+    const Index size = (std::min)(round.cols(), vocab_size - first);
     const RowView<A> logits{round.data(), states.rows, size, round.cols()};
     form_logits(head, states, first, logits, tiling, device);
     body(first, logits);
@@ -195,7 +195,7 @@ void add_head_gradients(const Head<S>& head, const RowView<const A>& states, Ind
               for (Index t = begin; t < end; ++t) {
                 const Tile tile = hidden_tiles[t];
                 for (Index row = 0; row < grad_logits.cols; row += tiling.rows) {
-                  const Index size = std::min(tiling.rows, grad_logits.cols - row);
+                  const Index size = (std::min)(tiling.rows, grad_logits.cols - row);
                   const auto block =
                       widened_rows(part(head.rows, {first + row, size, tile.first_col, tile.cols}), storage);
                   as_operand(part(grad_hidden, tile)).noalias() +=
@@ -215,4 +215,4 @@ void add_head_gradients(const Head<S>& head, const RowView<const A>& states, Ind
   });
 }
 
-}  // namespace gpt2::detail
+}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail

@@ -33,7 +33,7 @@
 #define GPT2_EMBEDDINGS_UNROLL
 #endif
 
-namespace gpt2::detail {
+namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 inline namespace GPT2_EMBEDDINGS_PACKETS {
 
 /// As many elements as a register of Eigen's holds.
@@ -178,4 +178,4 @@ void widen(Index size, A* out, const S* from) {
 }
 
 }  // namespace GPT2_EMBEDDINGS_PACKETS
-}  // namespace gpt2::detail
+}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail

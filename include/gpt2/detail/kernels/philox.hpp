@@ -10,7 +10,9 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace gpt2::detail {
+#include "gpt2/version.hpp"
+
+namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 
 using PhiloxBlock = std::array<std::uint32_t, 4>;
 using PhiloxKey = std::array<std::uint32_t, 2>;
@@ -67,4 +69,4 @@ class ElementBits {
   PhiloxBlock block_{};
 };
 
-}  // namespace gpt2::detail
+}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail

@@ -11,7 +11,7 @@
 
 #include "gpt2/types.hpp"
 
-namespace gpt2::detail {
+namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 
 /// `value` as a float that, rounded again to half or bfloat16, gives what rounding `value` itself would give.
 /// A float to nearest even would not: it may fall on the middle between two halves where `value` does not. So
@@ -36,4 +36,4 @@ template <Scalar To, Scalar From>
   }
 }
 
-}  // namespace gpt2::detail
+}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail

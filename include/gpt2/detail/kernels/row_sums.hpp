@@ -28,7 +28,7 @@
 #include "gpt2/detail/kernels/rounding.hpp"
 #include "gpt2/types.hpp"
 
-namespace gpt2::detail {
+namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 inline namespace GPT2_EMBEDDINGS_PACKETS {
 
 inline constexpr Index rows_per_group = 8;
@@ -140,7 +140,7 @@ struct Copy {
 
 /// How many elements of a result are written together: a line of the cache, or a packet, if that is larger.
 template <class Op, class To>
-inline constexpr Index elements_per_line = std::max(bytes_per_line / Index{sizeof(To)}, Op::width);
+inline constexpr Index elements_per_line = (std::max)(bytes_per_line / Index{sizeof(To)}, Op::width);
 
 /// Whole lines of a row.
 template <class Op>
@@ -223,15 +223,15 @@ void write_group(Index cols, std::span<const RowTask<To, Rows...>> group,
     for (std::size_t r = 0; r < group.size(); ++r) {
       const auto past_line = reinterpret_cast<std::uintptr_t>(group[r].out) % std::uintptr_t{bytes_per_line};
       const Index before = past_line == 0 ? 0 : bytes_per_line - static_cast<Index>(past_line);
-      begins[r] = std::min(before / Index{sizeof(To)}, cols);
+      begins[r] = (std::min)(before / Index{sizeof(To)}, cols);
       group[r].template write<Op, false>(0, begins[r]);
     }
   }
   for (Index column = 0; column < cols; column += block) {
     for (std::size_t r = 0; r < group.size(); ++r) {
-      if (r < ahead.size()) ahead[r].prefetch(column, std::min(block, cols - column));
+      if (r < ahead.size()) ahead[r].prefetch(column, (std::min)(block, cols - column));
       const Index first = begins[r] + column;
-      if (first < cols) group[r].template write<Op, streaming>(first, std::min(block, cols - first));
+      if (first < cols) group[r].template write<Op, streaming>(first, (std::min)(block, cols - first));
     }
   }
 }
@@ -306,4 +306,4 @@ void sum_rows(const SequenceShape& shape, const RowView<To>& out, const D& devic
 }
 
 }  // namespace GPT2_EMBEDDINGS_PACKETS
-}  // namespace gpt2::detail
+}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail

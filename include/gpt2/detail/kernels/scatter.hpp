@@ -20,7 +20,7 @@
 #include "gpt2/sparse_gradient.hpp"
 #include "gpt2/types.hpp"
 
-namespace gpt2::detail {
+namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 
 /// out += from / divisor, formed in out's type.
 template <class A, class From>
@@ -54,7 +54,7 @@ inline constexpr std::size_t rows_per_addition = 4;
 template <class A, class From>
 void accumulate_rows(Index size, std::span<const RowSum<A, From>> rows,
                      std::span<const RowSum<A, From>> ahead) {
-  constexpr Index line = std::max(Index{64 / sizeof(A)}, packet_size<A>);
+  constexpr Index line = (std::max)(Index{64 / sizeof(A)}, packet_size<A>);
   constexpr auto packets = std::make_index_sequence<static_cast<std::size_t>(line / packet_size<A>)>();
   const Index whole = size - size % line;
   for (Index column = 0; column < whole; column += line) {
@@ -94,7 +94,7 @@ void for_columns(const D& device, Index rows, Index cols, const Body& body) {
     const Index slices = std::min<Index>(lines, device.numThreads());
     if (rows >= fewest_rows_for_threads && slices > 1) {
       const auto begin_of = [&](Index slice) {
-        return std::min(lines * slice / slices * columns_per_line, cols);
+        return (std::min)(lines * slice / slices * columns_per_line, cols);
       };
       const auto slices_of = [&](Index first, Index last) { body(begin_of(first), begin_of(last)); };
       for_parts(device, slices, rows * 3 * (cols / slices) * Index{sizeof(A)}, slices_of);
@@ -117,7 +117,7 @@ void scatter_add(const SequenceShape& shape, const IdAt& ids, const RowView<G>& 
     std::size_t size = 0;
     const auto add_first_rows = [&] {  // and returns how many
       const auto all = std::span<const RowSum<A, G>>(rows).first(size);
-      const std::size_t now = std::min(size, rows_per_addition);
+      const std::size_t now = (std::min)(size, rows_per_addition);
       accumulate_rows(last - first, all.first(now), all.subspan(now));
       std::copy(rows.begin() + now, rows.begin() + size, rows.begin());
       return now;
@@ -220,4 +220,4 @@ template <class A, class I, class G, class D>
   return gradient;
 }
 
-}  // namespace gpt2::detail
+}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail

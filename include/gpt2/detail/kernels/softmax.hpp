@@ -18,7 +18,7 @@
 #include "gpt2/detail/kernels/parallel.hpp"
 #include "gpt2/types.hpp"
 
-namespace gpt2::detail {
+namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 
 /// What the loss needs to know about a state's logits.
 template <class A>
@@ -113,4 +113,4 @@ void add_loss_gradients(const Head<S>& head, const RowView<const A>& states, std
   });
 }
 
-}  // namespace gpt2::detail
+}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail

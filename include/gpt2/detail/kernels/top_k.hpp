@@ -16,7 +16,7 @@
 #include "gpt2/detail/kernels/parallel.hpp"
 #include "gpt2/types.hpp"
 
-namespace gpt2::detail {
+namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 
 /// A token and its logit.
 template <class A>
@@ -62,7 +62,7 @@ void find_top_k(const Head<S>& head, const RowView<const A>& states, IdMatrix<st
   const auto best = [&](Index i) {
     return std::span(candidates).subspan(static_cast<std::size_t>(i * k), static_cast<std::size_t>(k));
   };
-  Matrix<A> round(states.rows, std::min(tiling.rows_per_round(states.rows), head.rows.rows));
+  Matrix<A> round(states.rows, (std::min)(tiling.rows_per_round(states.rows), head.rows.rows));
   for_rounds(head, states, round, tiling, device, [&](Index first, const RowView<A>& out) {
     for_rows(device, states.rows, out.cols * Index{sizeof(A)}, [&](Index begin, Index end) {
       for (Index i = begin; i < end; ++i) keep_best(best(i), first, out.row(i), out.cols);
@@ -78,4 +78,4 @@ void find_top_k(const Head<S>& head, const RowView<const A>& states, IdMatrix<st
   }
 }
 
-}  // namespace gpt2::detail
+}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail
