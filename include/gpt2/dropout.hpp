@@ -11,7 +11,7 @@
 #include "gpt2/detail/kernels/parallel.hpp"
 #include "gpt2/detail/kernels/philox.hpp"
 #include "gpt2/error.hpp"
-#include "gpt2/initialization.hpp"
+#include "gpt2/random.hpp"
 #include "gpt2/types.hpp"
 
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
@@ -24,7 +24,7 @@ concept MutableHidden = HiddenOfRank<H, 2> && Scalar<hidden_scalar_t<H>>;
 /// 1 / (1 - p), so that its expectation stays what it was. For training; in evaluation it is not called.
 ///
 /// Whether an element is dropped depends on the seed, the step and its row-major number alone. So backward()
-/// finds the mask of forward() again, every platform and any number of threads drop the same elements, and a
+/// regenerates forward()'s mask, every platform and any number of threads drop the same elements, and a
 /// matrix `[batch * seq_length, n_embd]` drops those of the tensor `[batch, seq_length, n_embd]` of the same
 /// memory. Layers that should drop independently of each other need different seeds.
 ///

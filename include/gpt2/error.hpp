@@ -51,7 +51,16 @@ requires std::is_arithmetic_v<Number>
   return text + "]";
 }
 
-/// What an error reports, shared by its copies: exceptions are copied while they are in flight, and a copy must
+/// `table: name[1, 3]`, of which table and coordinates may be empty.
+[[nodiscard]] inline std::string to_text(std::string_view table, std::string_view name,
+                                         const std::vector<std::int64_t>& coordinates) {
+  std::string text(table);
+  if (!table.empty()) text += ": ";
+  text += name;
+  return coordinates.empty() ? text : text + to_text(coordinates);
+}
+
+/// The details of an error, shared by its copies: exceptions are copied while they are in flight, and a copy must
 /// not throw. There is no move, so that an error that was moved from still has its details.
 template <class Details>
 class SharedDetails {
@@ -69,14 +78,21 @@ class SharedDetails {
 
 }  // namespace detail
 
+// A shared library whose symbols are hidden would otherwise throw a type of its own, which nobody else can catch.
+#if defined(__GNUC__) && !defined(_WIN32)
+#define GPT2_EMBEDDINGS_VISIBLE __attribute__((visibility("default")))
+#else
+#define GPT2_EMBEDDINGS_VISIBLE
+#endif
+
 /// The base of every error the library throws.
-class Error : public std::runtime_error {
+class GPT2_EMBEDDINGS_VISIBLE Error : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
 };
 
 /// An id, position or label is out of range.
-class IndexError : public Error {
+class GPT2_EMBEDDINGS_VISIBLE IndexError : public Error {
  public:
   /// \param table        the table that was asked: see table()
   /// \param name         the argument that holds the value, e.g. "input_ids"
@@ -126,28 +142,28 @@ class IndexError : public Error {
   static std::string message(std::string_view table, std::string_view name,
                              const std::vector<std::int64_t>& coordinates, const std::string& value,
                              std::int64_t bound, std::string_view remark) {
-    std::string text = "[gpt2.index_error] ";
-    if (!table.empty()) text.append(table).append(": ");
-    text.append(name);
-    if (!coordinates.empty()) text += detail::to_text(coordinates);
-    return text.append(" = " + value + " is outside [0, " + detail::to_text(bound) + ")").append(remark);
+    return "[gpt2.index_error] " + detail::to_text(table, name, coordinates) + " = " + value +
+           " is outside [0, " + detail::to_text(bound) + ")" + std::string(remark);
   }
 
   detail::SharedDetails<Details> details_;
 };
 
 /// Shapes do not fit each other.
-class ShapeError : public Error {
+class GPT2_EMBEDDINGS_VISIBLE ShapeError : public Error {
  public:
-  /// \param name      the argument whose shape is wrong, with its table if there is one: "wte: out"
+  /// \param table     the table that was asked: see IndexError::table()
+  /// \param name      the argument whose shape is wrong: "out"
   /// \param expected  the shape or shapes that fit, as text: "[4, 8]", "[4] or [1, 4]"
   /// \param found     the shape found, as text
-  ShapeError(std::string_view name, std::string_view expected, std::string_view found)
-      : Error("[gpt2.shape_error] " + std::string(name) + " is " + std::string(found) + ", expected " +
-              std::string(expected)),
-        details_(Details{std::string(name), std::string(expected), std::string(found)}) {}
+  ShapeError(std::string_view table, std::string_view name, std::string_view expected, std::string_view found)
+      : Error("[gpt2.shape_error] " + detail::to_text(table, name, {}) + " is " + std::string(found) +
+              ", expected " + std::string(expected)),
+        details_(Details{std::string(table), std::string(name), std::string(expected), std::string(found)}) {}
 
-  /// The argument whose shape is wrong, with its table if there is one: "wte: out".
+  /// The table that was asked, as IndexError::table(); empty if there was none, or several.
+  [[nodiscard]] const std::string& table() const noexcept { return details_->table; }
+  /// The argument whose shape is wrong: "out".
   [[nodiscard]] const std::string& name() const noexcept { return details_->name; }
   /// The shape or shapes that fit: "[4, 8]", "[4] or [1, 4]".
   [[nodiscard]] const std::string& expected() const noexcept { return details_->expected; }
@@ -156,6 +172,7 @@ class ShapeError : public Error {
 
  private:
   struct Details {
+    std::string table;
     std::string name;
     std::string expected;
     std::string found;
@@ -163,8 +180,8 @@ class ShapeError : public Error {
   detail::SharedDetails<Details> details_;
 };
 
-/// An option is outside its range.
-class ArgumentError : public Error {
+/// An option, or an element of an argument, is outside its range.
+class GPT2_EMBEDDINGS_VISIBLE ArgumentError : public Error {
  public:
   /// \param name         the option, e.g. "padding_idx"
   /// \param value        the value found
@@ -172,25 +189,47 @@ class ArgumentError : public Error {
   template <class Number>
   requires std::is_arithmetic_v<Number> ArgumentError(std::string_view name, Number value,
                                                       std::string_view requirement)
-      : Error("[gpt2.argument_error] " + std::string(name) + " = " + detail::to_text(value) + " " +
-              std::string(requirement)),
-        details_(Details{std::string(name), static_cast<double>(value)}) {}
+      : ArgumentError(name, {}, value, requirement) {}
 
-  /// The option, e.g. "padding_idx".
+  /// \param name         the argument, e.g. "attention_mask"
+  /// \param coordinates  the place of the value in it
+  /// \param value        the value found
+  /// \param requirement  what is wrong with it, as the end of the sentence "name[coordinates] = value …"
+  template <class Number>
+  requires std::is_arithmetic_v<Number> ArgumentError(std::string_view name,
+                                                      std::vector<std::int64_t> coordinates, Number value,
+                                                      std::string_view requirement)
+      : Error("[gpt2.argument_error] " + detail::to_text("", name, coordinates) + " = " +
+              detail::to_text(value) + " " + std::string(requirement)),
+        details_(Details{std::string(name), std::move(coordinates), static_cast<double>(value)}) {}
+
+  /// Something is missing.
+  /// \param name      its name, e.g. "grad"
+  /// \param sentence  that it is missing, and what to do
+  ArgumentError(std::string_view name, std::string_view sentence)
+      : Error("[gpt2.argument_error] " + std::string(sentence)),
+        details_(Details{std::string(name), {}, 0}) {}
+
+  /// The option or argument, e.g. "padding_idx".
   [[nodiscard]] const std::string& name() const noexcept { return details_->name; }
-  /// The value found, to a double's precision; what() has it exactly.
+  /// Where in the argument: `[i]` for rank 1, `[batch, i]` for rank 2; empty for an option.
+  [[nodiscard]] const std::vector<std::int64_t>& coordinates() const noexcept {
+    return details_->coordinates;
+  }
+  /// The value found, to a double's precision; what() has it exactly. 0 for something that is missing.
   [[nodiscard]] double value() const noexcept { return details_->value; }
 
  private:
   struct Details {
     std::string name;
+    std::vector<std::int64_t> coordinates;
     double value;
   };
   detail::SharedDetails<Details> details_;
 };
 
 /// A GPT2Config, or the JSON it is read from, is wrong.
-class ConfigError : public Error {
+class GPT2_EMBEDDINGS_VISIBLE ConfigError : public Error {
  public:
   /// \param field    the field, by its Hugging Face name; empty if the text is not JSON
   /// \param value    the value found, as JSON; in words where it nests too deep for that
@@ -214,7 +253,7 @@ class ConfigError : public Error {
 };
 
 /// A file of a checkpoint cannot be used: missing, damaged, or not what its config says.
-class CheckpointError : public Error {
+class GPT2_EMBEDDINGS_VISIBLE CheckpointError : public Error {
  public:
   /// \param path     the file
   /// \param tensor   the tensor, or the config's field; empty if the fault is the file's

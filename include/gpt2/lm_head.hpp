@@ -28,10 +28,12 @@
 #include "gpt2/detail/arguments/ids.hpp"
 #include "gpt2/detail/kernels/head.hpp"
 #include "gpt2/detail/kernels/parallel.hpp"
+#include "gpt2/detail/kernels/quantized_rows.hpp"
 #include "gpt2/detail/kernels/softmax.hpp"
 #include "gpt2/detail/kernels/top_k.hpp"
 #include "gpt2/embedding.hpp"
 #include "gpt2/error.hpp"
+#include "gpt2/table.hpp"
 #include "gpt2/types.hpp"
 
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
@@ -57,16 +59,18 @@ concept HeadOutput = HiddenOfRank<H, 2> && std::same_as<hidden_scalar_t<H>, A>;
 /// Throws: ArgumentError if vocab_size is outside [0, num_embeddings] or logit_soft_cap is not one;
 /// ShapeError if hidden does not fit.
 /// Source: lm_head of transformers.GPT2LMHeadModel.
-template <Scalar T, HiddenInput<T, 2> H, Device D = Eigen::DefaultDevice>
-[[nodiscard]] Matrix<Accumulator<T>> logits(const Embedding<T>& wte, const H& hidden,
-                                            const HeadOptions& options = {}, const D& device = {});
+template <Table E, HiddenInput<table_scalar_t<E>, 2> H, Device D = Eigen::DefaultDevice>
+[[nodiscard]] Matrix<Accumulator<table_scalar_t<E>>> logits(const E& wte, const H& hidden,
+                                                            const HeadOptions& options = {},
+                                                            const D& device = {});
 
 /// Writes what logits() returns to `out`. Up to eight hidden states in A, which is decoding, allocate
 /// nothing; more of them what Eigen's matrix product takes, and a block of a half table in float.
 /// Shape: out `[n, vocab_size]`; for a Tensor3 also `[batch, seq_length, vocab_size]`.
 /// Throws: as logits(); ShapeError if out does not fit. Then out is as it was.
-template <Scalar T, HiddenInput<T, 2> H, HeadOutput<Accumulator<T>> Out, Device D = Eigen::DefaultDevice>
-void logits_into(const Embedding<T>& wte, const H& hidden, Out&& out, const HeadOptions& options = {},
+template <Table E, HiddenInput<table_scalar_t<E>, 2> H, HeadOutput<Accumulator<table_scalar_t<E>>> Out,
+          Device D = Eigen::DefaultDevice>
+void logits_into(const E& wte, const H& hidden, Out&& out, const HeadOptions& options = {},
                  const D& device = {});
 
 /// The gradient of the hidden states, grad_logits · wte, and of the table: wte.grad() += grad_logitsᵀ ·
@@ -100,9 +104,10 @@ struct TopK {
 /// Throws: as logits(); ArgumentError if k is outside [0, vocab_size].
 /// Complexity: memory O(k) for each state, and 2 MiB of float logits (256 of each state if these are more).
 /// Source: torch.topk.
-template <Scalar T, HiddenInput<T, 2> H, Device D = Eigen::DefaultDevice>
-[[nodiscard]] TopK<Accumulator<T>> top_k(const Embedding<T>& wte, const H& hidden, Index k,
-                                         const HeadOptions& options = {}, const D& device = {});
+template <Table E, HiddenInput<table_scalar_t<E>, 2> H, Device D = Eigen::DefaultDevice>
+[[nodiscard]] TopK<Accumulator<table_scalar_t<E>>> top_k(const E& wte, const H& hidden, Index k,
+                                                         const HeadOptions& options = {},
+                                                         const D& device = {});
 
 /// What becomes of the losses of all positions.
 enum class Reduction {
@@ -162,10 +167,11 @@ Accumulator<T> cross_entropy_into(Embedding<T>& wte, const H& hidden, const L& l
 /// The loss that cross_entropy() returns, bit for bit, and no gradient.
 /// Shape, Throws: as cross_entropy().
 /// Complexity: a quarter of cross_entropy()'s work, and no copy of the gradient in memory.
-template <Scalar T, HiddenInput<T, 2> H, Ids L, Device D = Eigen::DefaultDevice>
-[[nodiscard]] Accumulator<T> cross_entropy_loss(const Embedding<T>& wte, const H& hidden, const L& labels,
-                                                const CrossEntropyOptions& options = {},
-                                                const D& device = {});
+template <Table E, HiddenInput<table_scalar_t<E>, 2> H, Ids L, Device D = Eigen::DefaultDevice>
+[[nodiscard]] Accumulator<table_scalar_t<E>> cross_entropy_loss(const E& wte, const H& hidden,
+                                                                const L& labels,
+                                                                const CrossEntropyOptions& options = {},
+                                                                const D& device = {});
 
 /// All of these with a device and no options: `logits(wte, hidden, device)`. For every table that has them.
 template <class Table, class H, Device D>
@@ -233,9 +239,16 @@ template <class S>
   head.logit_soft_cap = static_cast<A>(cap);
   return head;
 }
-template <Scalar T>
-[[nodiscard]] Head<T> checked_head(const Embedding<T>& wte, const HeadOptions& options) {
-  return checked_head(Head<T>{rows_of(wte.weight())}, options);
+template <class T>
+[[nodiscard]] Head<T> head_of(const RowView<const T>& rows) {
+  return {rows};
+}
+[[nodiscard]] inline Head<std::int8_t> head_of(const QuantizedRows& rows) {
+  return {{rows.values, rows.rows, rows.cols, rows.cols}, rows.scales, rows.offsets};
+}
+template <Table E>
+[[nodiscard]] auto checked_head(const E& wte, const HeadOptions& options) {
+  return checked_head(head_of(stored_rows(wte)), options);
 }
 
 /// The shape of hidden states, without their last dimension.
@@ -252,21 +265,21 @@ template <class H>
 /// Throws: ShapeError.
 template <class H>
 [[nodiscard]] auto checked_states(const H& hidden, Index embedding_dim) {
-  return checked_rows(hidden, sequence_shape(hidden), embedding_dim, "lm_head: hidden");
+  return checked_rows(hidden, sequence_shape(hidden), embedding_dim, {"lm_head", "hidden"});
 }
 
 /// What belongs to hidden states: of their shape, or a matrix of as many rows.
 /// Throws: ShapeError.
 template <class H, class Other>
-[[nodiscard]] auto checked_like(const H& hidden, Other& other, Index cols, std::string_view name) {
+[[nodiscard]] auto checked_like(const H& hidden, Other& other, Index cols, const char* name) {
   if constexpr (TensorHidden<Other> && !TensorHidden<H>) {
     if (other.dimension(0) * other.dimension(1) == hidden.rows() && other.dimension(2) == cols) {
       return all_rows(other);
     }
-    throw ShapeError(name, to_text({hidden.rows(), cols}),
+    throw ShapeError("lm_head", name, to_text({hidden.rows(), cols}),
                      to_text({other.dimension(0), other.dimension(1), other.dimension(2)}));
   } else {
-    return checked_rows(other, sequence_shape(hidden), cols, name);
+    return checked_rows(other, sequence_shape(hidden), cols, {"lm_head", name});
   }
 }
 
@@ -274,7 +287,7 @@ template <class S, class H, class Out, class D>
 void logits_into(const Head<S>& head, const H& hidden, Out& out, const D& device) {
   using A = HeadScalar<S>;
   const auto rows = checked_states(hidden, head.rows.cols);
-  const auto result = checked_like(hidden, out, head.rows.rows, "lm_head: out");
+  const auto result = checked_like(hidden, out, head.rows.rows, "out");
   Matrix<A> storage;
   form_logits(head, widened_rows(rows, storage), 0, result, HeadTiling{}, device);
 }
@@ -320,16 +333,16 @@ struct Labels {
 template <class H, class L>
 [[nodiscard]] Labels checked_labels(const H& hidden, const L& labels, Index vocab_size,
                                     std::int64_t ignore_index) {
-  const auto& in_memory = evaluated(labels);
-  const auto view = id_view(in_memory);
+  const StoredIds stored(labels);
+  const auto& view = stored.view();
   const SequenceShape shape = sequence_shape(hidden);
   const bool fits = shape.rank == 2 && view.rank == 2
                         ? view.batch == shape.batch && view.seq_length == shape.seq_length
                         : view.batch * view.seq_length == shape.size();
   if (!fits) {
     const std::string flat = to_text({shape.size()});
-    throw ShapeError("lm_head: labels", shape.rank == 2 ? to_text(shape.extents()) + " or " + flat : flat,
-                     to_text(shape_of(view).extents()));
+    throw ShapeError("lm_head", "labels", shape.rank == 2 ? to_text(shape.extents()) + " or " + flat : flat,
+                     to_text(view.shape().extents()));
   }
   Labels kept;
   kept.positions.reserve(static_cast<std::size_t>(shape.size()));
@@ -414,7 +427,7 @@ template <Scalar T, class H, class L, class Out, class D>
                                                 const HeadTiling& tiling = {}) {
   const Head<T> head = checked_head(wte, options.head);
   const auto rows = checked_states(hidden, head.rows.cols);
-  const auto grad_hidden = checked_like(hidden, out, head.rows.cols, "lm_head: grad_hidden");
+  const auto grad_hidden = checked_like(hidden, out, head.rows.cols, "grad_hidden");
   const Labels kept = checked_labels(hidden, labels, head.rows.rows, options.ignore_index);
   const auto mutable_grad = [&wte] { return rows_of(wte.mutable_grad()); };
   return checked_cross_entropy(head, rows, kept, options.reduction, &grad_hidden, mutable_grad, device,
@@ -432,15 +445,15 @@ template <class S, class H, class L, class D>
 
 }  // namespace detail
 
-template <Scalar T, HiddenInput<T, 2> H, Device D>
-Matrix<Accumulator<T>> logits(const Embedding<T>& wte, const H& hidden, const HeadOptions& options,
-                              const D& device) {
+template <Table E, HiddenInput<table_scalar_t<E>, 2> H, Device D>
+Matrix<Accumulator<table_scalar_t<E>>> logits(const E& wte, const H& hidden, const HeadOptions& options,
+                                              const D& device) {
   return detail::logits(detail::checked_head(wte, options), hidden, device);
 }
 
-template <Scalar T, HiddenInput<T, 2> H, HeadOutput<Accumulator<T>> Out, Device D>
-void logits_into(const Embedding<T>& wte, const H& hidden, Out&& out, const HeadOptions& options,
-                 const D& device) {
+template <Table E, HiddenInput<table_scalar_t<E>, 2> H, HeadOutput<Accumulator<table_scalar_t<E>>> Out,
+          Device D>
+void logits_into(const E& wte, const H& hidden, Out&& out, const HeadOptions& options, const D& device) {
   detail::logits_into(detail::checked_head(wte, options), hidden, out, device);
 }
 
@@ -450,8 +463,8 @@ void logits_backward_into(Embedding<T>& wte, const H& hidden, const G& grad_logi
   using A = Accumulator<T>;
   const detail::Head<T> head = detail::checked_head(wte, options);
   const auto rows = detail::checked_states(hidden, head.rows.cols);
-  const auto given = detail::checked_like(hidden, grad_logits, head.rows.rows, "lm_head: grad_logits");
-  const auto result = detail::checked_like(hidden, grad_hidden, head.rows.cols, "lm_head: grad_hidden");
+  const auto given = detail::checked_like(hidden, grad_logits, head.rows.rows, "grad_logits");
+  const auto result = detail::checked_like(hidden, grad_hidden, head.rows.cols, "grad_hidden");
 
   Matrix<A> storage;
   const detail::RowView<const A> states = detail::widened_rows(rows, storage);
@@ -489,9 +502,9 @@ Matrix<Accumulator<T>> logits_backward(Embedding<T>& wte, const H& hidden, const
   return grad_hidden;
 }
 
-template <Scalar T, HiddenInput<T, 2> H, Device D>
-TopK<Accumulator<T>> top_k(const Embedding<T>& wte, const H& hidden, Index k, const HeadOptions& options,
-                           const D& device) {
+template <Table E, HiddenInput<table_scalar_t<E>, 2> H, Device D>
+TopK<Accumulator<table_scalar_t<E>>> top_k(const E& wte, const H& hidden, Index k, const HeadOptions& options,
+                                           const D& device) {
   return detail::top_k(detail::checked_head(wte, options), hidden, k, device);
 }
 
@@ -510,9 +523,9 @@ CrossEntropy<Accumulator<T>> cross_entropy(Embedding<T>& wte, const H& hidden, c
   return result;
 }
 
-template <Scalar T, HiddenInput<T, 2> H, Ids L, Device D>
-Accumulator<T> cross_entropy_loss(const Embedding<T>& wte, const H& hidden, const L& labels,
-                                  const CrossEntropyOptions& options, const D& device) {
+template <Table E, HiddenInput<table_scalar_t<E>, 2> H, Ids L, Device D>
+Accumulator<table_scalar_t<E>> cross_entropy_loss(const E& wte, const H& hidden, const L& labels,
+                                                  const CrossEntropyOptions& options, const D& device) {
   return detail::cross_entropy_loss(detail::checked_head(wte, options.head), hidden, labels, options, device);
 }
 

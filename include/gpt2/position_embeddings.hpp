@@ -11,14 +11,13 @@
 #include <utility>
 
 #include "gpt2/config.hpp"
-#include "gpt2/detail/lookup.hpp"
 #include "gpt2/embedding.hpp"
-#include "gpt2/initialization.hpp"
+#include "gpt2/random.hpp"
 #include "gpt2/types.hpp"
 
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
 
-/// A table under its name in checkpoints, "wte.weight" or "wpe.weight": what an optimizer loops over.
+/// A table under its name in checkpoints, "wte.weight" or "wpe.weight": an optimizer loops over these.
 template <class E>
 struct NamedParameter {
   std::string_view name;  ///< the checkpoint's
@@ -26,8 +25,6 @@ struct NamedParameter {
 };
 
 namespace detail {
-
-inline constexpr IdArgument position_ids_argument{"wpe", "position_ids", "n_positions"};
 
 /// A fresh wpe: a function of the seed, n_positions, n_embd and initializer_range alone.
 template <Scalar T>
@@ -54,7 +51,7 @@ class GPT2PositionEmbeddings {
   explicit GPT2PositionEmbeddings(const GPT2Config& config, std::uint64_t seed = default_seed)
       : wpe(detail::fresh_wpe<T>(config, seed)) {}
 
-  /// A table that is there already.
+  /// Wraps an existing table.
   explicit GPT2PositionEmbeddings(Embedding<T> position_table) : wpe(std::move(position_table)) {}
 
   /// The rows of the positions, bit for bit.
@@ -63,7 +60,7 @@ class GPT2PositionEmbeddings {
   /// Throws: IndexError if a position is outside [0, n_positions).
   template <Ids X, Device D = Eigen::DefaultDevice>
   [[nodiscard]] Hidden<T, ids_rank<X>> operator()(const X& position_ids, const D& device = {}) const {
-    return detail::lookup(detail::rows_of(wpe.weight()), position_ids, device, detail::position_ids_argument);
+    return detail::lookup(wpe, position_ids, device, detail::position_ids_argument);
   }
   template <Id I, Device D = Eigen::DefaultDevice>
   [[nodiscard]] Matrix<T> operator()(std::initializer_list<I> position_ids, const D& device = {}) const {
@@ -77,8 +74,7 @@ class GPT2PositionEmbeddings {
   /// is as it was.
   template <Ids X, HiddenOutput<T, ids_rank<X>> Out, Device D = Eigen::DefaultDevice>
   void forward_into(const X& position_ids, Out&& out, const D& device = {}) const {
-    detail::lookup_into(detail::rows_of(wpe.weight()), position_ids, out, device,
-                        detail::position_ids_argument);
+    detail::lookup_into(wpe, position_ids, out, device, detail::position_ids_argument);
   }
 
   /// Adds the gradient of a lookup to wpe.grad(); see Embedding::backward.
@@ -87,19 +83,15 @@ class GPT2PositionEmbeddings {
   /// the gradient is as it was.
   template <Ids X, HiddenInput<T, ids_rank<X>> G, Device D = Eigen::DefaultDevice>
   void backward(const X& position_ids, const G& grad_output, const D& device = {}) {
-    const auto& in_memory = detail::evaluated(position_ids);
-    const auto view = detail::id_view(in_memory);
-    detail::check_ids(view, wpe.num_embeddings(), detail::position_ids_argument);
-    const auto rows =
-        detail::checked_rows(grad_output, detail::shape_of(view), wpe.embedding_dim(), "wpe: grad_output");
-    wpe.add_gradient(detail::shape_of(view), view, wpe.occurrences(view), rows, device);
+    detail::backward(wpe, position_ids, grad_output, device, detail::position_ids_argument);
   }
 
   /// "wpe.weight" and the table.
-  [[nodiscard]] std::array<NamedParameter<Embedding<T>>, 1> parameters() { return {{{"wpe.weight", &wpe}}}; }
-  [[nodiscard]] std::array<NamedParameter<const Embedding<T>>, 1> parameters() const {
+  [[nodiscard]] std::array<NamedParameter<Embedding<T>>, 1> parameters() & { return {{{"wpe.weight", &wpe}}}; }
+  [[nodiscard]] std::array<NamedParameter<const Embedding<T>>, 1> parameters() const& {
     return {{{"wpe.weight", &wpe}}};
   }
+  [[nodiscard]] std::array<NamedParameter<const Embedding<T>>, 1> parameters() const&& = delete;
 
   /// The table, `[n_positions, n_embd]`, under its name in checkpoints.
   Embedding<T> wpe;

@@ -344,7 +344,7 @@ template <Scalar T>
 void check_table(std::string_view name, const Embedding<T>& table, std::string_view rows_name, Index rows,
                  Index cols) {
   if (table.num_embeddings() == rows && table.embedding_dim() == cols) return;
-  throw ShapeError(name, "[" + std::string(rows_name) + ", n_embd] = " + to_text({rows, cols}),
+  throw ShapeError("", name, "[" + std::string(rows_name) + ", n_embd] = " + to_text({rows, cols}),
                    to_text({table.num_embeddings(), table.embedding_dim()}));
 }
 

@@ -2,7 +2,7 @@
 #pragma once
 
 /// \file
-/// SparseGradient<A>: the gradient of a table, of which a batch has touched only some rows.
+/// SparseGradient<A>: the gradient of a table of which a batch has touched only some rows.
 
 #include <concepts>
 #include <cstdint>
@@ -55,13 +55,12 @@ struct SparseGradient {
 template <class A>
 void SparseGradient<A>::check() const {
   if (rows.size() != values.rows()) {
-    throw ShapeError("values", detail::to_text({rows.size(), values.cols()}),
+    throw ShapeError("", "values", detail::to_text({rows.size(), values.cols()}),
                      detail::to_text({values.rows(), values.cols()}));
   }
   for (Index i = 1; i < rows.size(); ++i) {
     if (rows[i] <= rows[i - 1]) {
-      throw ArgumentError("rows" + detail::to_text({i}), rows[i],
-                          "does not come after " + detail::to_text(rows[i - 1]));
+      throw ArgumentError("rows", {i}, rows[i], "does not come after " + detail::to_text(rows[i - 1]));
     }
   }
 }
@@ -71,7 +70,7 @@ template <detail::DenseOfScalar<A> M>
 void SparseGradient<A>::add_to(M&& dense) const {
   check();
   if (rows.size() > 0 && dense.cols() != values.cols()) {
-    throw ShapeError("dense", detail::to_text({dense.rows(), values.cols()}),
+    throw ShapeError("", "dense", detail::to_text({dense.rows(), values.cols()}),
                      detail::to_text({dense.rows(), dense.cols()}));
   }
   for (const Index i : {Index{0}, rows.size() - 1}) {
@@ -86,10 +85,10 @@ template <class A>
 SparseGradient<A>& SparseGradient<A>::merge(const SparseGradient& other) {
   check();
   other.check();
-  if (rows.size() == 0) return *this = SparseGradient(other);  // all of it, or nothing where memory runs out
+  if (rows.size() == 0) return *this = SparseGradient(other);  // all of it, or nothing if memory runs out
   if (other.rows.size() == 0) return *this;
   if (other.values.cols() != values.cols()) {
-    throw ShapeError("other", detail::to_text({other.rows.size(), values.cols()}),
+    throw ShapeError("", "other", detail::to_text({other.rows.size(), values.cols()}),
                      detail::to_text({other.rows.size(), other.values.cols()}));
   }
   SparseGradient sum{IdVector<Index>(rows.size() + other.rows.size()),

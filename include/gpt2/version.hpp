@@ -20,6 +20,11 @@
   GPT2_EMBEDDINGS_ABI_OF(GPT2_EMBEDDINGS_VERSION_MAJOR, GPT2_EMBEDDINGS_VERSION_MINOR, \
                          GPT2_EMBEDDINGS_VERSION_PATCH)
 
+#if (defined(__GNUC__) && !defined(__cpp_exceptions)) || (defined(_MSC_VER) && !defined(_CPPUNWIND))
+#error "gpt2-embeddings reports wrong input by exceptions: compile without -fno-exceptions"
+#include "gpt2/exceptions_are_required"  // does not exist, so that the compiler stops here
+#endif
+
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
 
 /// The version as numbers; semantic versioning.

@@ -269,9 +269,13 @@ TEST_CASE("a fresh table is N(0, 0.02²) of its seed", "[embedding]") {
   const Embedding<double> table(400, 100, {}, 3);
   CHECK(std::abs(table.weight().mean()) < 5 * 0.02 / 200);
   CHECK(std::sqrt(table.weight().array().square().mean()) == Approx(0.02).epsilon(0.02));
-  CHECK(Embedding<double>(400, 100, {}, 3).weight() == table.weight());
-  CHECK_FALSE(Embedding<double>(400, 100, {}, 4).weight() == table.weight());
-  CHECK(Embedding<double>(400, 100).weight() == Embedding<double>(400, 100, {}, default_seed).weight());
+  const Embedding<double> same(400, 100, {}, 3);
+  CHECK(same.weight() == table.weight());
+  const Embedding<double> other(400, 100, {}, 4);
+  CHECK_FALSE(other.weight() == table.weight());
+  const Embedding<double> unseeded(400, 100);
+  const Embedding<double> default_seeded(400, 100, {}, default_seed);
+  CHECK(unseeded.weight() == default_seeded.weight());
 }
 
 TEST_CASE("the padding row is zero in a fresh table only", "[embedding]") {

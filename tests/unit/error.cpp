@@ -47,9 +47,10 @@ TEST_CASE("an IndexError prints characters as numbers", "[error]") {
 }
 
 TEST_CASE("a ShapeError says what was expected and found", "[error]") {
-  const ShapeError error("wte: out", "[4, 8]", "[4, 7]");
+  const ShapeError error("wte", "out", "[4, 8]", "[4, 7]");
   CHECK(std::string(error.what()) == "[gpt2.shape_error] wte: out is [4, 7], expected [4, 8]");
-  CHECK(error.name() == "wte: out");
+  CHECK(error.table() == "wte");
+  CHECK(error.name() == "out");
   CHECK(error.expected() == "[4, 8]");
   CHECK(error.found() == "[4, 7]");
 }
@@ -59,6 +60,21 @@ TEST_CASE("an ArgumentError says the option and its value", "[error]") {
   CHECK(std::string(error.what()) == "[gpt2.argument_error] stddev = -0.1 is negative");
   CHECK(error.name() == "stddev");
   CHECK(error.value() == -0.1);
+}
+
+TEST_CASE("an ArgumentError about an element says where it is", "[error]") {
+  const ArgumentError error("attention_mask", {1, 3}, 5, "is neither 0 nor 1");
+  CHECK(std::string(error.what()) == "[gpt2.argument_error] attention_mask[1, 3] = 5 is neither 0 nor 1");
+  CHECK(error.name() == "attention_mask");
+  CHECK(error.coordinates() == std::vector<std::int64_t>{1, 3});
+  CHECK(error.value() == 5);
+}
+
+TEST_CASE("an ArgumentError about something missing is a sentence", "[error]") {
+  const ArgumentError error("grad", "there is no gradient before the first backward()");
+  CHECK(std::string(error.what()) == "[gpt2.argument_error] there is no gradient before the first backward()");
+  CHECK(error.name() == "grad");
+  CHECK(error.coordinates().empty());
 }
 
 TEST_CASE("a ConfigError says the field and its value; without a field, what is wrong with the text",

@@ -2,47 +2,35 @@
 #pragma once
 
 /// \file
-/// Looking up checked ids in a table, under the names its owner wants errors to use.
-
-#include <string>
+/// The lookup of ids in any table, under the names that its owner wants errors to use: from the argument to a checked
+/// view, a row source, and the kernel.
 
 #include "gpt2/detail/arguments/hidden.hpp"
 #include "gpt2/detail/arguments/ids.hpp"
+#include "gpt2/detail/kernels/row_sources.hpp"
 #include "gpt2/detail/kernels/row_sums.hpp"
-#include "gpt2/types.hpp"
+#include "gpt2/table.hpp"
 
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 
-/// out[i] = table[ids[i]] for ids and out that have been checked.
-template <class T, class I, class U, class D>
-void gather(const RowView<const T>& table, const IdView<I>& ids, const RowView<U>& out, const D& device) {
-  const auto row_at = [&](Index sequence, Index place) {
-    return table.row(static_cast<Index>(ids(sequence, place)));
-  };
-  sum_rows<Accumulator<T>>(shape_of(ids), out, device, row_at);
-}
-
 /// Checks ids and out, then looks up into out.
-template <class T, Ids X, class Out, class D>
-void lookup_into(const RowView<const T>& table, const X& ids, Out&& out, const D& device,
-                 const IdArgument& argument) {
-  const auto& in_memory = evaluated(ids);
-  const auto view = id_view(in_memory);
-  check_ids(view, table.rows, argument);
-  const auto rows = checked_rows(out, shape_of(view), table.cols, std::string(argument.table) + ": out");
-  gather(table, view, rows, device);
+template <Table E, Ids X, class Out, class D>
+void lookup_into(const E& table, const X& ids, Out&& out, const D& device, const ArgumentName& argument) {
+  const StoredIds stored(ids);
+  const auto view = checked_ids(stored, table.num_embeddings(), argument);
+  const auto rows = checked_rows(out, view.shape(), table.embedding_dim(), {argument.table, "out"});
+  sum_rows<Accumulator<table_scalar_t<E>>>(view.shape(), rows, device, RowsAtIds{stored_rows(table), view});
 }
 
 /// Checks ids, then looks up into fresh memory.
-template <class T, Ids X, class D>
-[[nodiscard]] Hidden<T, ids_rank<X>> lookup(const RowView<const T>& table, const X& ids, const D& device,
-                                            const IdArgument& argument) {
-  const auto& in_memory = evaluated(ids);
-  const auto view = id_view(in_memory);
-  check_ids(view, table.rows, argument);
-  auto out = make_hidden<T, ids_rank<X>>(shape_of(view), table.cols);
-  gather(table, view, checked_rows(out, shape_of(view), table.cols, "out"), device);
+template <Table E, Ids X, class D>
+[[nodiscard]] auto lookup(const E& table, const X& ids, const D& device, const ArgumentName& argument) {
+  using T = table_scalar_t<E>;
+  const StoredIds stored(ids);
+  const auto view = checked_ids(stored, table.num_embeddings(), argument);
+  auto out = make_hidden<T, ids_rank<X>>(view.shape(), table.embedding_dim());
+  sum_rows<Accumulator<T>>(view.shape(), all_rows(out), device, RowsAtIds{stored_rows(table), view});
   return out;
 }
 
-}  // namespace gpt2::detail
+}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail

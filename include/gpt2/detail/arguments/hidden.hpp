@@ -2,63 +2,26 @@
 #pragma once
 
 /// \file
-/// Hidden states of every kind seen as rows in memory, and the checks of their shapes.
+/// The door for hidden states: viewed as rows, and their shapes checked.
 
 #include <cstdint>
 #include <limits>
 #include <new>
-#include <string>
-#include <string_view>
 #include <vector>
 
-#include "gpt2/detail/arguments/ids.hpp"
+#include "gpt2/detail/arguments/names.hpp"
+#include "gpt2/detail/rows.hpp"
 #include "gpt2/error.hpp"
-#include "gpt2/types.hpp"
+#include "gpt2/hidden.hpp"
+#include "gpt2/scalar.hpp"
 
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
-
-/// Rows of a table or of hidden states; U is const where they are only read.
-template <class U>
-struct RowView {
-  U* data;
-  Index rows;
-  Index cols;
-  Index row_stride;  // in elements
-
-  [[nodiscard]] U* row(Index i) const { return data + i * row_stride; }
-};
-
-/// The shape ids, and what belongs to them, have.
-struct SequenceShape {
-  Index batch;
-  Index seq_length;
-  int rank;
-
-  [[nodiscard]] Index size() const { return batch * seq_length; }
-  [[nodiscard]] std::vector<std::int64_t> extents() const {
-    return rank == 1 ? std::vector<std::int64_t>{seq_length} : std::vector<std::int64_t>{batch, seq_length};
-  }
-};
-
-template <class I>
-[[nodiscard]] SequenceShape shape_of(const IdView<I>& ids) {
-  return {ids.batch, ids.seq_length, ids.rank};
-}
-
-template <class T>
-[[nodiscard]] RowView<const T> rows_of(const Eigen::Map<const Matrix<T>>& table) {
-  return {table.data(), table.rows(), table.cols(), table.cols()};
-}
-template <class T>
-[[nodiscard]] RowView<T> rows_of(Eigen::Map<Matrix<T>> table) {
-  return {table.data(), table.rows(), table.cols(), table.cols()};
-}
 
 /// The rows of hidden states that have been checked to be `shape` of embedding_dim.
 /// Throws: ShapeError.
 template <class H>
 [[nodiscard]] RowView<hidden_scalar_t<H>> checked_rows(H&& hidden, const SequenceShape& shape,
-                                                       Index embedding_dim, std::string_view name) {
+                                                       Index embedding_dim, const ArgumentName& argument) {
   std::vector<std::int64_t> expected;
   std::vector<std::int64_t> found;
   if constexpr (TensorHidden<H>) {
@@ -75,7 +38,7 @@ template <class H>
     expected = {shape.size(), embedding_dim};
     found = {hidden.rows(), hidden.cols()};
   }
-  throw ShapeError(name, to_text(expected), to_text(found));
+  throw ShapeError(argument.table, argument.name, to_text(expected), to_text(found));
 }
 
 /// The rows of hidden states of any shape.

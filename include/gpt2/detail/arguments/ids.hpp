@@ -2,40 +2,24 @@
 #pragma once
 
 /// \file
-/// Ids of every kind seen as strided memory, and the check that every lookup makes before it starts.
+/// The door for ids: whatever they come in is stored if it must be, viewed, shaped, named and checked here.
 
+#include <concepts>
 #include <cstdint>
 #include <initializer_list>
 #include <ranges>
 #include <span>
 #include <string>
-#include <vector>
+#include <type_traits>
+#include <utility>
 
+#include "gpt2/detail/arguments/names.hpp"
+#include "gpt2/detail/rows.hpp"
 #include "gpt2/error.hpp"
-#include "gpt2/types.hpp"
+#include "gpt2/ids.hpp"
+#include "gpt2/scalar.hpp"
 
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
-
-/// Ids in memory, `[batch, seq_length]`; those of rank 1 are a batch of one. A batch_stride of 0 gives every
-/// sequence of the batch the same ids. (Masks come as views, too: I may be bool.)
-template <class I>
-struct IdView {
-  const I* data;
-  Index batch;
-  Index seq_length;
-  Index batch_stride;  // in elements, as is seq_stride
-  Index seq_stride;
-  int rank;
-
-  [[nodiscard]] I operator()(Index sequence, Index place) const {
-    return data[sequence * batch_stride + place * seq_stride];
-  }
-
-  /// The place as errors report it.
-  [[nodiscard]] std::vector<std::int64_t> coordinates(Index sequence, Index place) const {
-    return rank == 1 ? std::vector<std::int64_t>{place} : std::vector<std::int64_t>{sequence, place};
-  }
-};
 
 /// An Eigen expression that is strided memory. (Some have the flag for it, but not the members.)
 template <class X>
@@ -46,31 +30,38 @@ concept DenseInMemory = Dense<X> &&(DenseOf<X>::Flags& Eigen::DirectAccessBit) !
   ids.outerStride();
 };
 
-/// The ids themselves where they are in memory, else an evaluated copy. An expression is computed once, so
-/// that what is checked is what is looked up even if computing it again would give something else.
+/// A range that is an array.
 template <class X>
-[[nodiscard]] decltype(auto) evaluated(const X& ids) {
-  if constexpr (!Dense<X>) {
-    return (ids);
-  } else if constexpr (DenseInMemory<X>) {
-    return (ids.derived());
-  } else {
-    return typename DenseOf<X>::PlainObject(ids.derived());
-  }
-}
+concept ArrayRange = !Dense<X> && tensor_rank<X> == 0 && std::ranges::contiguous_range<const X> &&
+                     std::ranges::sized_range<const X>;
 
-/// A view of what evaluated() gave.
+/// Ids that can be viewed as they are.
 template <class X>
+concept InMemory = DenseInMemory<X> || ArrayRange<X> || tensor_rank<X>
+!= 0;
+
+/// A view of ids that are in memory.
+template <InMemory X>
 [[nodiscard]] auto id_view(const X& ids) {
   using View = IdView<std::remove_cv_t<id_scalar_t<X>>>;
-  if constexpr (!Dense<X>) {
-    return View{std::ranges::data(ids), 1, static_cast<Index>(std::ranges::size(ids)), 0, 1, 1};
-  } else if constexpr (ids_rank<X> == 1) {
-    return View{ids.data(), 1, ids.size(), 0, ids.innerStride(), 1};
-  } else if constexpr (bool(X::IsRowMajor)) {
-    return View{ids.data(), ids.rows(), ids.cols(), ids.outerStride(), ids.innerStride(), 2};
+  if constexpr (Dense<X>) {
+    const auto& dense = ids.derived();
+    if constexpr (ids_rank<X> == 1) {
+      return View{dense.data(), 1, dense.size(), 0, dense.innerStride(), 1};
+    } else if constexpr (bool(DenseOf<X>::IsRowMajor)) {
+      return View{dense.data(), dense.rows(), dense.cols(), dense.outerStride(), dense.innerStride(), 2};
+    } else {
+      return View{dense.data(), dense.rows(), dense.cols(), dense.innerStride(), dense.outerStride(), 2};
+    }
+  } else if constexpr (tensor_rank<X> == 1) {
+    return View{ids.data(), 1, static_cast<Index>(ids.dimension(0)), 0, 1, 1};
+  } else if constexpr (tensor_rank<X> == 2) {
+    const auto batch = static_cast<Index>(ids.dimension(0));
+    const auto seq_length = static_cast<Index>(ids.dimension(1));
+    constexpr bool row_major = int(X::Layout) == int(Eigen::RowMajor);
+    return View{ids.data(), batch, seq_length, row_major ? seq_length : 1, row_major ? 1 : batch, 2};
   } else {
-    return View{ids.data(), ids.rows(), ids.cols(), ids.innerStride(), ids.outerStride(), 2};
+    return View{std::ranges::data(ids), 1, static_cast<Index>(std::ranges::size(ids)), 0, 1, 1};
   }
 }
 
@@ -80,16 +71,55 @@ template <Id I>
   return {ids.begin(), ids.size()};
 }
 
-/// What an operation's errors call the table it asks and the argument that holds the ids.
-struct IdArgument {
-  const char* table;
-  const char* name;
-  const char* bound_name = nullptr;  // what the config calls the table's rows, where that helps
+/// Ids of any kind in memory: themselves, or a copy. An expression is computed once, so that the ids that are
+/// checked are the ids that are looked up even if computing it again would give others.
+template <class X>
+class StoredIds {
+ public:
+  using I = std::remove_cv_t<id_scalar_t<X>>;
+
+  explicit StoredIds(const X& ids) : view_(id_view(ids)) {}
+
+  [[nodiscard]] const IdView<I>& view() const { return view_; }
+  [[nodiscard]] SequenceShape shape() const { return view_.shape(); }
+
+ private:
+  IdView<I> view_;
 };
 
-template <Id I>
+template <class X>
+requires(!InMemory<X>) class StoredIds<X> {
+ public:
+  using I = std::remove_cv_t<id_scalar_t<X>>;
+
+  explicit StoredIds(const X& ids) : copy_(copied(ids)), view_(id_view(copy_)) {}
+  // The view is of the copy.
+  StoredIds(const StoredIds&) = delete;
+  StoredIds& operator=(const StoredIds&) = delete;
+  ~StoredIds() = default;
+
+  [[nodiscard]] const IdView<I>& view() const { return view_; }
+  [[nodiscard]] SequenceShape shape() const { return view_.shape(); }
+
+ private:
+  [[nodiscard]] static auto copied(const X& ids) {
+    if constexpr (Dense<X>) {
+      return typename DenseOf<X>::PlainObject(ids.derived());
+    } else {
+      IdVector<I> copy(static_cast<Index>(std::ranges::distance(ids)));
+      Index i = 0;
+      for (const auto& id : ids) copy[i++] = id;
+      return copy;
+    }
+  }
+
+  decltype(copied(std::declval<const X&>())) copy_;
+  IdView<I> view_;
+};
+
+template <class I>
 [[noreturn]] void throw_index_error(const IdView<I>& ids, Index sequence, Index bound,
-                                    const IdArgument& argument) {
+                                    const ArgumentName& argument) {
   Index place = 0;
   while (static_cast<std::uint64_t>(ids(sequence, place)) < static_cast<std::uint64_t>(bound)) ++place;
   const std::string remark =
@@ -99,8 +129,8 @@ template <Id I>
 }
 
 /// Throws: IndexError naming the first id outside [0, bound).
-template <Id I>
-void check_ids(const IdView<I>& ids, Index bound, const IdArgument& argument) {
+template <class I>
+void check_ids(const IdView<I>& ids, Index bound, const ArgumentName& argument) {
   for (Index sequence = 0; sequence < ids.batch; ++sequence) {
     // A negative id becomes one far above any bound, so that one comparison does; the loop has no branch.
     bool all_inside = true;
@@ -109,6 +139,33 @@ void check_ids(const IdView<I>& ids, Index bound, const IdArgument& argument) {
     }
     if (!all_inside) throw_index_error(ids, sequence, bound, argument);
   }
+}
+
+/// The view of ids that are all in [0, bound).
+/// Throws: IndexError.
+template <class X>
+[[nodiscard]] auto checked_ids(const StoredIds<X>& ids, Index bound, const ArgumentName& argument) {
+  check_ids(ids.view(), bound, argument);
+  return ids.view();
+}
+
+/// The same for ids that go with others of a shape: a single sequence is broadcast over the batch.
+/// Throws: ShapeError, IndexError.
+template <class X>
+[[nodiscard]] auto checked_ids(const StoredIds<X>& ids, const SequenceShape& shape, Index bound,
+                               const ArgumentName& argument) {
+  auto view = ids.view();
+  if (view.seq_length != shape.seq_length || (view.batch != shape.batch && view.batch != 1)) {
+    const std::string one = to_text({shape.seq_length});
+    const std::string row = to_text({1, shape.seq_length});
+    const std::string all = to_text({shape.batch, shape.seq_length});
+    throw ShapeError(argument.table, argument.name,
+                     shape.rank == 1 ? one + " or " + row : one + ", " + row + " or " + all,
+                     to_text(ids.shape().extents()));
+  }
+  check_ids(view, bound, argument);
+  if (view.batch == 1) view.batch_stride = 0;
+  return view;
 }
 
 }  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail

@@ -11,7 +11,7 @@
 #include <cstring>
 
 #include "gpt2/detail/kernels/packets.hpp"
-#include "gpt2/types.hpp"
+#include "gpt2/scalar.hpp"
 
 #if defined(EIGEN_VECTORIZE_SSE2) && !defined(EIGEN_VECTORIZE_AVX) && defined(__x86_64__) && \
     defined(__GNUC__) && !defined(_WIN32) && !defined(GPT2_EMBEDDINGS_NO_DISPATCH)

@@ -10,10 +10,10 @@
 #include <limits>
 #include <type_traits>
 
-#include "gpt2/detail/arguments/hidden.hpp"
 #include "gpt2/detail/kernels/avx2.hpp"
 #include "gpt2/detail/kernels/packets.hpp"
-#include "gpt2/types.hpp"
+#include "gpt2/detail/rows.hpp"
+#include "gpt2/scalar.hpp"
 
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 inline namespace GPT2_EMBEDDINGS_PACKETS {

@@ -11,11 +11,11 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "gpt2/detail/arguments/hidden.hpp"
 #include "gpt2/detail/kernels/dot_products.hpp"
 #include "gpt2/detail/kernels/packets.hpp"
 #include "gpt2/detail/kernels/parallel.hpp"
-#include "gpt2/types.hpp"
+#include "gpt2/detail/rows.hpp"
+#include "gpt2/scalar.hpp"
 
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 

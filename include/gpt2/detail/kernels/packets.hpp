@@ -12,7 +12,7 @@
 #include <cstring>
 #include <type_traits>
 
-#include "gpt2/types.hpp"
+#include "gpt2/scalar.hpp"
 
 // The width of Eigen's registers, which follows from the options of the compiler, is a part of the names of all
 // that depends on it: the translation units of a program may be compiled with different ones.

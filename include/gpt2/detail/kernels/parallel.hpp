@@ -2,13 +2,14 @@
 #pragma once
 
 /// \file
-/// Rows as Eigen's arrays, and the distribution of work on them over a device's threads.
+/// The distribution of work over a device's threads, and rows as Eigen's arrays.
 
 #include <atomic>
 #include <exception>
 #include <type_traits>
 
-#include "gpt2/types.hpp"
+#include "gpt2/device.hpp"
+#include "gpt2/scalar.hpp"
 
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 
@@ -37,12 +38,25 @@ struct Parts {
   }
 };
 
+/// Whether work goes to other threads. A task of the device's own pool must not wait for others of it: if all did, none
+/// would be left to run.
+template <Device D>
+[[nodiscard]] bool uses_threads(const D& device) {
+  if constexpr (std::is_same_v<D, Eigen::DefaultDevice>) {
+    return false;
+  } else if constexpr (requires { device.currentThreadId(); }) {
+    return device.numThreads() > 1 && device.currentThreadId() < 0;
+  } else {
+    return device.numThreads() > 1;
+  }
+}
+
 /// Calls body(first, last) for parts of [0, size), on the device's threads. Each of them costs about `bytes` of
 /// memory traffic.
 template <Device D, class Body>
 void for_parts(const D& device, Index size, Index bytes, const Body& body) {
   if constexpr (!std::is_same_v<D, Eigen::DefaultDevice>) {
-    if (size > 1 && device.numThreads() > 1) {
+    if (size > 1 && uses_threads(device)) {
       const auto traffic = static_cast<double>(bytes);
       Parts<Body> parts{body};
       // One reference is what a std::function holds without an allocation.

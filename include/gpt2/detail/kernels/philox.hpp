@@ -69,4 +69,9 @@ class ElementBits {
   PhiloxBlock block_{};
 };
 
+/// Each of the model's tables draws from a stream of its own, so that it depends on the seed and its own
+/// sizes alone.
+inline constexpr std::uint64_t wte_stream = 0;
+inline constexpr std::uint64_t wpe_stream = 1;
+
 }  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail

@@ -9,7 +9,7 @@
 #include <concepts>
 #include <cstdint>
 
-#include "gpt2/types.hpp"
+#include "gpt2/scalar.hpp"
 
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 

@@ -21,12 +21,13 @@
 #include <type_traits>
 #include <utility>
 
-#include "gpt2/detail/arguments/hidden.hpp"
 #include "gpt2/detail/kernels/avx2.hpp"
 #include "gpt2/detail/kernels/packets.hpp"
 #include "gpt2/detail/kernels/parallel.hpp"
 #include "gpt2/detail/kernels/rounding.hpp"
-#include "gpt2/types.hpp"
+#include "gpt2/detail/rows.hpp"
+#include "gpt2/device.hpp"
+#include "gpt2/scalar.hpp"
 
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 inline namespace GPT2_EMBEDDINGS_PACKETS {
@@ -234,6 +235,15 @@ void write_group(Index cols, std::span<const RowTask<To, Rows...>> group,
       if (first < cols) group[r].template write<Op, streaming>(first, (std::min)(block, cols - first));
     }
   }
+}
+
+template <class D>
+[[nodiscard]] StorePolicy store_policy(const D& /*device*/) {
+  return StorePolicy::automatic;
+}
+template <class D>
+[[nodiscard]] StorePolicy store_policy(const OnDevice<D>& device) {
+  return device.store_policy;
 }
 
 /// Whether results of a size are streamed to memory, past the caches.

@@ -13,12 +13,11 @@
 #include <utility>
 #include <vector>
 
-#include "gpt2/detail/arguments/hidden.hpp"
-#include "gpt2/detail/arguments/ids.hpp"
 #include "gpt2/detail/kernels/packets.hpp"
 #include "gpt2/detail/kernels/parallel.hpp"
-#include "gpt2/sparse_gradient.hpp"
-#include "gpt2/types.hpp"
+#include "gpt2/detail/rows.hpp"
+#include "gpt2/device.hpp"
+#include "gpt2/scalar.hpp"
 
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 
@@ -168,11 +167,12 @@ template <class I>
   return rows;
 }
 
-/// The same gradient as scatter_add() to zeros, but only the rows that occur.
-template <class A, class I, class G, class D>
-[[nodiscard]] SparseGradient<A> sparse_gradient(const IdView<I>& ids, const RowView<G>& grad_output,
-                                                std::optional<Index> padding_idx, bool scale_by_freq,
-                                                const D& device) {
+/// The same gradient as scatter_add() to zeros, but only the rows that occur: a SparseGradient.
+template <class Gradient, class I, class G, class D>
+[[nodiscard]] Gradient sparse_gradient(const IdView<I>& ids, const RowView<G>& grad_output,
+                                       std::optional<Index> padding_idx, bool scale_by_freq,
+                                       const D& device) {
+  using A = typename decltype(Gradient::values)::Scalar;
   // The places of each row, by row and then by themselves: the order in which its terms are summed.
   std::vector<std::pair<Index, Index>> places;
   places.reserve(static_cast<std::size_t>(grad_output.rows));
@@ -200,7 +200,7 @@ template <class A, class I, class G, class D>
     begin = end;
   }
 
-  SparseGradient<A> gradient{IdVector<Index>(unique), Matrix<A>(unique, grad_output.cols)};
+  Gradient gradient{IdVector<Index>(unique), Matrix<A>(unique, grad_output.cols)};
   for (const auto& [row, i] : places) gradient.rows[place_at[static_cast<std::size_t>(i)].row] = row;
   // In the order of the places, like scatter_add(): reading grad_output from front to back is what takes the
   // least time.

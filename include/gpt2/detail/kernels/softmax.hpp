@@ -13,10 +13,10 @@
 #include <span>
 #include <vector>
 
-#include "gpt2/detail/arguments/hidden.hpp"
 #include "gpt2/detail/kernels/head.hpp"
 #include "gpt2/detail/kernels/parallel.hpp"
-#include "gpt2/types.hpp"
+#include "gpt2/detail/rows.hpp"
+#include "gpt2/scalar.hpp"
 
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 

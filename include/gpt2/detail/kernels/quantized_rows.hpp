@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+/// \file
+/// Rows of int8 with a scale and an offset each, as kernels read them.
+
+#include <cstdint>
+
+#include "gpt2/detail/kernels/avx2.hpp"
+#include "gpt2/detail/kernels/packets.hpp"
+#include "gpt2/detail/kernels/row_sums.hpp"
+#include "gpt2/scalar.hpp"
+
+namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
+
+/// A row of int8, and the numbers that make floats of them: scale * value + offset.
+struct QuantizedRow {
+  const std::int8_t* values;
+  float scale;
+  float offset;
+};
+
+/// The rows of a quantised table.
+struct QuantizedRows {
+  using value_type = float;
+
+  const std::int8_t* values;
+  const float* scales;
+  const float* offsets;
+  Index rows;
+  Index cols;
+
+  [[nodiscard]] QuantizedRow row(Index i) const { return {values + i * cols, scales[i], offsets[i]}; }
+};
+
+[[nodiscard]] inline QuantizedRow from_column(const QuantizedRow& row, Index column) {
+  return {row.values + column, row.scale, row.offset};
+}
+inline void prefetch_columns(const QuantizedRow& row, Index first, Index size) {
+  prefetch_columns(row.values, first, size);
+}
+inline namespace GPT2_EMBEDDINGS_PACKETS {
+template <class P>
+[[nodiscard]] P dequantized(const QuantizedRow& row, const P& values) {
+  using Eigen::internal::pset1;
+  return Eigen::internal::pmadd(values, pset1<P>(row.scale), pset1<P>(row.offset));
+}
+template <class A>
+[[nodiscard]] Packet<A> load_packet(const QuantizedRow& row, Index column) {
+  return dequantized(row, load_packet<A>(row.values, column));
+}
+template <class A>
+[[nodiscard]] Packet<A> load_packet(const QuantizedRow& row, Index column, Index size) {
+  return dequantized(row, load_packet<A>(row.values, column, size));
+}
+#ifdef GPT2_EMBEDDINGS_DISPATCH
+[[nodiscard]] GPT2_EMBEDDINGS_AVX2 inline EightFloats load_eight(const QuantizedRow& row) {
+  return load_eight(row.values) * row.scale + row.offset;
+}
+#endif
+}  // namespace GPT2_EMBEDDINGS_PACKETS
+
+}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail

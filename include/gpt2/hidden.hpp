@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+/// \file
+/// Hidden states and their gradients: the matrices and tensors that go with ids.
+
+#include <concepts>
+#include <type_traits>
+#include <utility>
+
+#include "gpt2/ids.hpp"
+#include "gpt2/scalar.hpp"
+
+namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
+
+namespace detail {
+
+template <class H>
+inline constexpr bool is_tensor3 = false;
+template <class T, int options, class I>
+inline constexpr bool is_tensor3<Eigen::Tensor<T, 3, options, I>> = (options & Eigen::RowMajor) != 0;
+template <class Tensor, int options, template <class> class MakePointer>
+inline constexpr bool is_tensor3<Eigen::TensorMap<Tensor, options, MakePointer>> =
+    is_tensor3<std::remove_const_t<Tensor>>;
+
+template <class H>
+inline constexpr bool is_row_major = true;
+template <Dense H>
+inline constexpr bool is_row_major<H> = bool(DenseOf<H>::IsRowMajor);
+template <class H>
+requires(tensor_rank<std::remove_cvref_t<H>> >
+         0) inline constexpr bool is_row_major<H> = int(std::remove_cvref_t<H>::Layout) ==
+                                                    int(Eigen::RowMajor);
+
+template <class H>
+inline constexpr bool has_memory = true;
+template <Dense H>
+inline constexpr bool has_memory<H> = DenseOf<H>::InnerStrideAtCompileTime == 1 &&
+                                      (DenseOf<H>::Flags & Eigen::DirectAccessBit) != 0;
+
+}  // namespace detail
+
+// Concepts with the words of a compiler's message, which shows the first that is not met.
+
+/// gpt2::Matrix is row-major, Eigen::MatrixXf is not.
+template <class H>
+concept hidden_states_must_be_row_major = detail::is_row_major<H>;
+
+/// Expressions such as `h * 2` must be evaluated first: `gpt2::Matrix<float>(h * 2)`.
+template <class H>
+concept hidden_states_must_be_in_memory_not_an_expression = detail::has_memory<H>;
+
+/// Hidden states as a row-major Eigen Matrix, Map or Block, `[n, embedding_dim]`.
+template <class H>
+concept MatrixHidden = detail::Dense<H> && hidden_states_must_be_row_major<H> &&
+    hidden_states_must_be_in_memory_not_an_expression<H>;
+
+/// Hidden states as a Tensor3 or a TensorMap of one, `[batch, seq_length, embedding_dim]`.
+template <class H>
+concept TensorHidden = hidden_states_must_be_row_major<H> && detail::is_tensor3<std::remove_cvref_t<H>>;
+
+/// The scalar of hidden states, const where H cannot be written through.
+template <class H>
+requires MatrixHidden<H> || TensorHidden<H>
+using hidden_scalar_t = std::remove_pointer_t<decltype(std::declval<std::remove_reference_t<H>&>().data())>;
+
+/// Hidden states that go with ids of a rank: a matrix for rank 1; for rank 2 a Tensor3 or a
+/// matrix `[batch * seq_length, embedding_dim]`.
+template <class H, int rank>
+concept HiddenOfRank = MatrixHidden<H> ||(rank == 2 && TensorHidden<H>);
+
+/// Where a result in T can be written: writable hidden states of T or a wider type.
+template <class H, class T, int rank>
+concept HiddenOutput = HiddenOfRank<H, rank> && SameOrWider<hidden_scalar_t<H>, T>;
+
+/// Hidden states that are read: of T, or of the type its sums are formed in.
+template <class H, class T, int rank>
+concept HiddenInput = HiddenOfRank<H, rank> &&
+    (std::same_as<std::remove_const_t<hidden_scalar_t<H>>, T> ||
+     std::same_as<std::remove_const_t<hidden_scalar_t<H>>, Accumulator<T>>);
+
+/// The result of an operation on ids of a rank: `[seq_length, n]` or `[batch, seq_length, n]`.
+template <Scalar T, int rank>
+using Hidden = std::conditional_t<rank == 1, Matrix<T>, Tensor3<T>>;
+
+}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI
