@@ -12,7 +12,7 @@ missing_packages=''
 missing_things=''
 note_missing() {
   missing_things="$missing_things
-  $1"
+  $1 ($2)"
   missing_packages="$missing_packages $2"
 }
 
@@ -43,7 +43,8 @@ install_missing() {
   if [ "$(id -u)" != 0 ]; then as_root='sudo -n'; fi
   command_line="apt-get install -y --no-install-recommends$missing_packages"
   if command -v apt-get >/dev/null 2>&1 && { [ -z "$as_root" ] || sudo -n true 2>/dev/null; }; then
-    step "installing:$missing_packages"
+    step "installing with apt-get:$missing_packages"
+    echo "because these were not found:$missing_things"
     # One source of packages that cannot be reached is no reason to stop: what matters is the installation.
     $as_root apt-get update || echo 'apt-get update had errors; going on with the lists there are' >&2
     # shellcheck disable=SC2086
@@ -74,8 +75,8 @@ need_build_tools() {
   need_file 'nlohmann_json 3.11' nlohmann-json3-dev include/nlohmann/json.hpp
 }
 
-# build PRESET [CMAKE_OPTIONS...]: configures and builds in build/PRESET, with all processors.
-build() {
+# configure PRESET [CMAKE_OPTIONS...]: configures build/PRESET.
+configure() {
   preset=$1
   shift
   # Only the first configuration takes the generator from here; afterwards the build folder knows.
@@ -85,6 +86,10 @@ build() {
   fi
   step "configuring build/$preset"
   cmake --preset "$preset" "$@"
-  step "building build/$preset with $processors processors"
-  cmake --build "build/$preset" --parallel "$processors"
+}
+
+# build PRESET [TARGET]: builds the target, or everything, in build/PRESET with all processors.
+build() {
+  step "building build/$1${2:+: $2} with $processors processors"
+  cmake --build "build/$1" --parallel "$processors" ${2:+--target "$2"}
 }

@@ -1,8 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# Sets up what the examples need, builds them, and embeds tokens: those given, with the checkpoint given, or some
-# of the bundled one. From any folder; twice is quick.
+# Installs what the examples need, builds one of them, embed_tokens, and embeds tokens with it: those given, with the
+# checkpoint given, or some of the bundled one. From any folder; the second time is quick. For all examples:
+# cmake --build build/release
 #
 #   sh examples/run.sh                                  the bundled checkpoint
 #   sh examples/run.sh CHECKPOINT [OPTIONS...]          a folder with GPT-2's config.json and model.safetensors;
@@ -16,8 +17,9 @@ top=$(cd "$(dirname "$0")/.." && pwd)
   . cmake/setup.sh
   need_build_tools
   install_missing
-  # The folder is tests/run.sh's, which turns the tests on again: what one has built the other need not.
-  build release -DGPT2_EMBEDDINGS_BUILD_TESTS=OFF
+  # The folder is tests/run.sh's, which turns the tests on again: neither rebuilds what the other has built.
+  configure release -DGPT2_EMBEDDINGS_BUILD_TESTS=OFF
+  build release embed_tokens
   step 'running build/release/examples/embed_tokens'
 )
 exec "$top/build/release/examples/embed_tokens" "$@"
