@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 #
-# The target `docs`, where Doxygen and awk are installed: the reference in build/<preset>/docs/html/index.html. It needs
+# The target `docs`, if Doxygen and awk are installed: the reference in build/<preset>/docs/html/index.html. It needs
 # nothing from the network, neither to be built nor to be read.
 
 find_package(Doxygen 1.9.4 QUIET)
@@ -23,12 +23,12 @@ set(DOXYGEN_IMAGE_PATH ${PROJECT_SOURCE_DIR})
 set(DOXYGEN_STRIP_FROM_PATH . include)
 set(DOXYGEN_STRIP_FROM_INC_PATH include)
 
-# The headers keep their plain comments; this gives their blocks a heading each.
+# The headers keep their plain comments; this gives their blocks a heading each, and overloads a common entry.
 set(DOXYGEN_INPUT_FILTER "${GPT2_EMBEDDINGS_AWK} -f ${pages}/filter.awk")
-set(DOXYGEN_ALIASES [[block{1}=\par \1^^]])
+set(DOXYGEN_ALIASES [[block{1}=\par \1^^]] [[overloads=^^\par Overloads^^\code{.cpp}^^]])
 set(DOXYGEN_JAVADOC_AUTOBRIEF YES)  # the first sentence is the summary
 
-# A name without a comment is an error, a parameter without one is not: the blocks speak of all of them.
+# A name without a comment is an error, a parameter without one is not: the blocks cover them.
 set(DOXYGEN_WARN_AS_ERROR FAIL_ON_WARNINGS)
 set(DOXYGEN_WARN_IF_UNDOCUMENTED YES)
 set(DOXYGEN_WARN_NO_PARAMDOC NO)

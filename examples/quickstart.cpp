@@ -8,7 +8,7 @@ int main(int argc, char** argv) {
   const gpt2::Matrix<float> hidden = embeddings({0, 10, 1});  // "dog bites man", at positions 0, 1, 2
   std::cout << "hidden states: [" << hidden.rows() << ", " << hidden.cols() << "]\n";
 
-  const gpt2::Matrix<float> next = embeddings({23}, gpt2::PastLength{3});  // " .", behind the three
+  const gpt2::Matrix<float> next = embeddings({23}, gpt2::PastLength{3});  // " .", after the three
   std::cout << "wte[23] + wpe[3]: " << next.leftCols(4) << " ...\n";
 
   try {
