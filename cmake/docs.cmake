@@ -25,7 +25,7 @@ set(DOXYGEN_STRIP_FROM_INC_PATH include)
 
 # The headers keep their plain comments; this gives their blocks a heading each, and overloads a common entry.
 set(DOXYGEN_INPUT_FILTER "${GPT2_EMBEDDINGS_AWK} -f ${pages}/filter.awk")
-set(DOXYGEN_ALIASES [[block{1}=\par \1^^]] [[overloads=^^\par Overloads^^\code{.cpp}^^]])
+set(DOXYGEN_ALIASES [[block{1}=\par \1^^]] [[overloads=^^\par Overloads^^\code{.cpp}]])
 set(DOXYGEN_JAVADOC_AUTOBRIEF YES)  # the first sentence is the summary
 
 # A name without a comment is an error, a parameter without one is not: the blocks cover them.

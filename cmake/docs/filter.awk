@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 #
 # Shows Doxygen a header as its readers see it: the declarations, each block of a comment under a heading, and one entry
-# for all overloads under one comment. The others' declarations are listed in the entry of the first. Other files pass
-# as they are.
+# for all overloads under one comment. The others' declarations are listed in the entry of the first. In guides, the
+# pictures' paths become those from the top folder.
 
 # The line without its comment and without literals, so that brackets can be counted.
 function code_of(text) {
@@ -75,7 +75,10 @@ function with_heading(text,    start, heading) {
 
 END {
   if (FILENAME !~ /\.hpp$/) {
-    for (i = 1; i <= count; ++i) print line[i]
+    for (i = 1; i <= count; ++i) {
+      gsub(/\]\(\.\.\/\.\.\//, "](", line[i])
+      print line[i]
+    }
     exit
   }
   # Overloads of a documented function: those of its name that follow without a comment or an empty line, and those of
@@ -103,7 +106,10 @@ END {
       exit
     }
     print with_heading(line[i])
-    for (k = 1; k <= listed_count[i]; ++k)
-      print "///" (k == 1 ? " \\overloads " : " ") listed[i, k] (k == listed_count[i] ? " \\endcode" : "")
+    if (listed_count[i] > 0) {
+      print "/// \\overloads"
+      for (k = 1; k <= listed_count[i]; ++k) print "/// " listed[i, k]
+      print "/// \\endcode"
+    }
   }
 }
