@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 #
 # Shows Doxygen a header as its readers see it: the declarations, each block of a comment under a heading, and one entry
-# for all overloads under one comment. The others' declarations are listed in the entry of the first. In guides, the
-# pictures' paths become those from the top folder.
+# for all overloads under one comment, which lists their declarations. In guides, the pictures' paths become those from
+# the top folder.
 
 # The line without its comment and without literals, so that brackets can be counted.
 function code_of(text) {
@@ -71,7 +71,13 @@ function with_heading(text,    start, heading) {
   return substr(text, 1, start - 1) "\\block{" heading "} " substr(text, RLENGTH + 1)
 }
 
-{ line[++count] = $0 }
+{
+  # The namespace of the version is for linkers, not for readers.
+  sub(/^namespace gpt2::inline GPT2_EMBEDDINGS_ABI {/, "namespace gpt2 {")
+  hidden = $0 ~ /^#define GPT2_EMBEDDINGS_ABI/ || (hidden && continued)
+  continued = $0 ~ /\\$/
+  line[++count] = hidden ? "" : $0
+}
 
 END {
   if (FILENAME !~ /\.hpp$/) {
