@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
 #
 # Every dependency is, in this order: a target that the parent project has brought; the folder in
-# FETCHCONTENT_SOURCE_DIR_<NAME>; an installed package; and, where GPT2_EMBEDDINGS_FETCH_DEPENDENCIES allows it, the
+# FETCHCONTENT_SOURCE_DIR_<NAME>; an installed package; and, if GPT2_EMBEDDINGS_FETCH_DEPENDENCIES allows it, the
 # pinned release below.
 include(FetchContent)
 
-# The packages are looked for without a version where their own version files would refuse a later major one.
+# The packages are looked for without a version if their own version files would refuse a later major one.
 FetchContent_Declare(Eigen3
   URL https://gitlab.com/libeigen/eigen/-/archive/3.4.0/eigen-3.4.0.tar.bz2
   URL_HASH SHA256=b4c198460eba6f28d34894e3a5710998818515104d6e74e5cc331ce31e46e626
@@ -21,7 +21,7 @@ FetchContent_Declare(Catch2
   URL_HASH SHA256=c991b247a1a0d7bb9c39aa35faf0fe9e19764213f28ffba3109388e62ee0269c
   FIND_PACKAGE_ARGS CONFIG)
 
-# Makes the package NAME available; the further arguments are those of find_package. Where nothing may be downloaded
+# Makes the package NAME available; the further arguments are those of find_package. If nothing may be downloaded
 # this is find_package with REQUIRED, whose message says what to install or to set.
 macro(gpt2_embeddings_make_available name)
   string(TOUPPER ${name} upper_name)

@@ -10,7 +10,7 @@ function(gpt2_embeddings_warnings target)
       -Wall -Wextra -Wpedantic
       -Wcast-align -Wcast-qual -Wconversion -Wextra-semi -Wformat=2 -Wmissing-declarations
       -Wnon-virtual-dtor -Wold-style-cast -Woverloaded-virtual -Wshadow -Wsign-conversion -Wundef -Wunused
-      # Clang's objects to `const double x = a_float`, too.
+      # Clang's also objects to `const double x = a_float`.
       $<$<CXX_COMPILER_ID:GNU>:-Wdouble-promotion>)
   endif()
 endfunction()

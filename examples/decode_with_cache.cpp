@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Decoding with a key-value cache: of a text that grows, only the new token is embedded, at the position behind those
+// Decoding with a key-value cache: of a text that grows, only the new token is embedded, at the position after those
 // that the cache holds. (gpt2_generate.cpp has the cache itself, and the blocks that use it.)
 
 #include <array>
@@ -40,7 +40,7 @@ int main(int argc, char** argv) {
             << (same_bits(hidden, embeddings(text)) ? "the same vectors" : "DIFFERENT vectors") << "\n";
 
   // A batch of prompts of different lengths, padded on their left: the texts are at different positions. Those of
-  // the prompts follow from the mask, and each further token is one behind.
+  // the prompts follow from the mask, and each further token is one later.
   gpt2::IdMatrix<std::int64_t> input_ids(2, 4);
   gpt2::IdMatrix<std::int64_t> mask(2, 4);
   input_ids << 25, 25, 25, 7,  //
@@ -59,7 +59,7 @@ int main(int argc, char** argv) {
     std::cout << "then " << batch.dimension(1) << " token each, at " << next.transpose() << "\n";
   }
 
-  // The last position there is, and what comes behind it.
+  // The last position, and the one after it.
   std::cout << "the last position: " << embeddings({23}, gpt2::PastLength{n_positions - 1}).rows()
             << " row\n";
   try {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// New words for a trained model: behind "dog" gpt2-tiny learns to write "puppy", and "kitten" behind "cat", in
-// every position; behind other words it shall write what it did. Only the rows of the new words are trained, all
+// New words for a trained model: after "dog" gpt2-tiny learns to write "puppy", and "kitten" after "cat", in
+// every position; after other words it shall write the same as before. Only the rows of the new words are trained, all
 // others stay as they are, bit for bit. (The model is wte + wpe and the tied head, without the blocks between.)
 
 #include <cstdint>
@@ -37,7 +37,7 @@ int main(int argc, char** argv) {
   for (std::string word; file >> word;) vocabulary.push_back(word);
   const auto old_words = static_cast<gpt2::Index>(vocabulary.size());
 
-  // Two words more, in a table whose size is a multiple of eight. What pads it is no word, and never a label.
+  // Two words more, in a table whose size is a multiple of eight. The rows that pad it are no words, and never a label.
   constexpr gpt2::Index dog = 0;
   constexpr gpt2::Index man = 1;
   constexpr gpt2::Index cat = 2;
@@ -51,7 +51,7 @@ int main(int argc, char** argv) {
   config.vocab_size = embeddings.wte.num_embeddings();
   std::printf("%td words and 2 new ones, in a table of %td rows\n", old_words, config.vocab_size);
 
-  // Every word in every position, and what is to be written behind it.
+  // Every word in every position, and the word to be written after it.
   const Ids input_ids = gpt2::arange(old_words).replicate(1, config.n_positions);
   const auto answers = [&](const Embeddings& model) {
     const Ids best = gpt2::top_k(model.wte, model(input_ids), 1, head).ids;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// What a model has learned about positions: how alike the rows of wpe are, and how long. As text, or as a picture.
+// Shows the positions a model has learned: how alike the rows of wpe are, and how long. As text, or as a picture.
 
 #include <algorithm>
 #include <array>
@@ -38,9 +38,9 @@ Shows the positions of a Hugging Face GPT-2 checkpoint, a folder with config.jso
 shards): a map of the cosine similarity between each two rows of wpe, and the norm of each row. Without
 CHECKPOINT, a bundled one is used.
 
-Where there are more positions than cells, a cell is the mean over its positions. A row of zeros and one with NaN or
-infinity have no direction, hence no cosine: they are left out of means, and shown as "?" or black where nothing else
-is in the cell.
+If there are more positions than cells, a cell is the mean over its positions. A row of zeros and one with NaN or
+infinity have no direction, hence no cosine: they are left out of means, and shown as "?" or black if nothing else is
+in the cell.
 
   --cells N      no more than so many cells in a row of the map that is printed (32)
   --out FILE     draw the map, with a bar for each norm below it, as a PNG of at most 1024 cells in a row
@@ -122,10 +122,10 @@ Rows rows_of(const gpt2::Embedding<double>& table) {
   return rows;
 }
 
-/// The positions of a map's cells, and what is in them.
+/// The positions of a map's cells, and the cells' values.
 struct Map {
   Index block = 1;         ///< positions in a cell; fewer in the last one
-  Matrix<double> cosines;  ///< NaN where no two rows with a direction meet
+  Matrix<double> cosines;  ///< NaN if no two rows with a direction meet
   Eigen::VectorXd norms;
 };
 
@@ -181,7 +181,7 @@ void print_map(const Map& map, Index n_positions) {
   }
 }
 
-/// "no direction: 3 rows of zeros, 1 row with NaN or infinity", and where the first of each is.
+/// "no direction: 3 rows of zeros, 1 row with NaN or infinity", and the place of the first of each.
 void print_undirected(const Rows& rows) {
   for (const bool zero : {true, false}) {
     Index count = 0;
@@ -207,7 +207,7 @@ class Picture {
 
   Picture(Index width, Index height) : pixels_(Matrix<std::uint8_t>::Constant(height, width, background)) {
     for (std::size_t i = 0; i < steps; ++i) {
-      // Between blue, white and red: what is far from 0 takes the light of the other two channels.
+      // Between blue, white and red: the farther from 0, the less light in the other two channels.
       const double cosine = static_cast<double>(i) / (steps - 1) * 2 - 1;
       const double strength = std::abs(cosine);
       const double fades = 1 - strength;

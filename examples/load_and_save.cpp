@@ -34,7 +34,7 @@ int main(int argc, char** argv) {
   std::cout << "wte [" << config.vocab_size << ", " << config.n_embd << "], wpe [" << config.n_positions
             << ", " << config.n_embd << "]\n";
 
-  // Read into memory: what becomes of the file does not matter any more.
+  // Read into memory: the file may change afterwards.
   const auto copied = gpt2::from_pretrained<Embeddings>(folder, gpt2::LoadMode::copied);
   std::cout << "mapped and copied: " << (same_bits(mapped, copied) ? "equal" : "DIFFERENT") << "\n";
 
@@ -49,18 +49,18 @@ int main(int argc, char** argv) {
   changed.wte.mutable_weight().row(0).setZero();
   const auto saved = std::filesystem::temp_directory_path() /
                      ("gpt2-load_and_save-" + std::to_string(std::random_device{}()));
-  gpt2::save_pretrained(saved, config, changed);  // GPT2Model.from_pretrained of transformers reads it, too
+  gpt2::save_pretrained(saved, config, changed);  // transformers' GPT2Model.from_pretrained reads it
   {
     const auto loaded = gpt2::from_pretrained<Embeddings>(saved);
     std::cout << "saved and loaded: " << (same_bits(loaded, changed) ? "equal" : "DIFFERENT")
               << ", the original is " << (same_bits(mapped, copied) ? "as it was" : "CHANGED") << "\n";
-    // A file that is mapped may be replaced: what is mapped stays the old one.
+    // A mapped file may be replaced: the mapping keeps the old one.
     gpt2::save_pretrained(saved, config, mapped);
     std::cout << "replaced while mapped: " << (same_bits(loaded, changed) ? "still the old one" : "DIFFERENT")
               << "\n";
   }
 
-  // What does not fit is refused before anything is written.
+  // A config that does not fit is refused before anything is written.
   try {
     gpt2::GPT2Config other = config;
     other.n_positions += 1;

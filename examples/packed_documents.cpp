@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Several documents in one row, so that nothing is padding: each starts at position 0 again. Where a document ends is
-// known from their lengths, or from the end of text that stands behind each.
+// Several documents in one row, so that nothing is padding: each starts at position 0 again. The end of a
+// document is known from their lengths, or from the end of text after each.
 
 #include <cstdint>
 #include <cstring>

@@ -12,7 +12,7 @@ int main() {
     gpt2::Matrix<float> rows(3, 768);
     table.forward_into(std::array{7, 0, 4999}, rows);
     const float error = (rows - wte({7, 0, 4999})).cwiseAbs().maxCoeff();
-    const gpt2::TopK<float> best = gpt2::top_k(table, rows, 1);  // each row is likest itself
+    const gpt2::TopK<float> best = gpt2::top_k(table, rows, 1);  // each row's best match is itself
     std::cout << name << size / 1000 << " kB, off by at most " << std::setprecision(2) << error << ", best "
               << best.ids.transpose() << "\n";
   };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // Training on a task that needs positions: to write every other letter as a capital, "positions" as "PoSiTiOnS".
-// The model is the smallest that there is around GPT-2's embeddings, wte + wpe -> dropout -> head, and only wpe
+// The model is the smallest possible around GPT-2's embeddings, wte + wpe -> dropout -> head, and only wpe
 // can tell it which letters to capitalise. It is trained with dense gradients, with sparse ones, and without wpe.
 
 #include <cmath>
@@ -70,7 +70,7 @@ class Adam {
   float step_ = 0;
 };
 
-/// What is to be written: capitals in the places 0, 2, 4, ….
+/// The expected answer: capitals in the places 0, 2, 4, ….
 Ids with_capitals(Ids ids) {
   for (gpt2::Index place = 0; place < ids.cols(); place += 2) ids.col(place).array() += letters;
   return ids;

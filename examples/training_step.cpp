@@ -17,7 +17,7 @@ int main() {
   for (std::uint64_t step = 0; step < 5; ++step) {
     gpt2::Tensor3<float> hidden = embeddings(input_ids);  // [2, 4, 32]
     dropout.forward(step, hidden);
-    // Here go the blocks; below, their gradient.
+    // The transformer blocks go here; below, their gradient.
     auto [loss, grad] = gpt2::cross_entropy(embeddings.wte, hidden, labels);  // and wte.grad()
     dropout.backward(step, grad);                                             // the same mask, stored nowhere
     embeddings.backward(input_ids, gpt2::PastLength{0}, grad);                // wte.grad(), wpe.grad()

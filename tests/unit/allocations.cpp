@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// What is promised about memory: nothing is allocated by *_into functions, by a backward pass after the first,
+// The promises about memory: nothing is allocated by *_into functions, by a backward pass after the first,
 // by zero_grad and by dropout; a sparse gradient takes memory for its rows, whatever the table's size.
 
 #include <cstddef>
@@ -33,7 +33,7 @@ const GPT2Config config{.vocab_size = 500, .n_positions = 128, .n_embd = 48};
 
 }  // namespace
 
-TEST_CASE("what is allocated is counted", "[allocations]") {
+TEST_CASE("allocations are counted", "[allocations]") {
   Matrix<float> matrix;
   const Allocations eigen = allocations_of([&] { matrix.resize(100, 10); });
   CHECK(eigen.blocks == (counting ? 1U : 0U));

@@ -72,7 +72,7 @@ TEST_CASE("every field is read under its Hugging Face name", "[config_json]") {
   CHECK(parse_config(nlohmann::json(config).dump()) == expected);
 }
 
-TEST_CASE("what a model hub's config.json has besides is ignored", "[config_json]") {
+TEST_CASE("further fields of a model hub's config.json are ignored", "[config_json]") {
   const GPT2Config config = parse_config(R"({
     "architectures": ["GPT2LMHeadModel"], "dtype": "float32", "torch_dtype": "float16", "n_ctx": 99,
     "n_positions": 7, "n_inner": null, "summary_activation": null, "pad_token_id": null,
@@ -83,7 +83,7 @@ TEST_CASE("what a model hub's config.json has besides is ignored", "[config_json
   CHECK(config == expected);
 }
 
-TEST_CASE("a config is written with its model type, and null for what is empty", "[config_json]") {
+TEST_CASE("a config is written with its model type, and null for empty fields", "[config_json]") {
   const nlohmann::json json = GPT2Config{};
   CHECK(json.at("model_type") == "gpt2");
   CHECK(json.at("n_inner").is_null());
@@ -115,7 +115,7 @@ TEST_CASE("a field and its other name may agree, but not contradict", "[config_j
   CHECK(parse_error(R"({"n_head": 1, "num_attention_heads": "1"})").field() == "num_attention_heads");
 }
 
-TEST_CASE("n_ctx counts only where n_positions is not there under either name", "[config_json]") {
+TEST_CASE("n_ctx is read only if n_positions is present under neither name", "[config_json]") {
   CHECK(parse_config(R"({"n_ctx": 5})").n_positions == 5);
   CHECK(parse_config(R"({"n_ctx": 5, "n_positions": 6})").n_positions == 6);
   CHECK(parse_config(R"({"n_ctx": 5, "max_position_embeddings": 7})").n_positions == 7);
@@ -165,7 +165,7 @@ TEST_CASE("another model's config is refused", "[config_json]") {
   CHECK(parse_error(R"({"model_type": null})").field() == "model_type");
 }
 
-TEST_CASE("what is not a JSON object has no field", "[config_json]") {
+TEST_CASE("a value that is not a JSON object has no field", "[config_json]") {
   for (const std::string_view text : {"", "{", "null", "[]", "7", "\"gpt2\"", "{} {}", "{\"n_embd\": NaN}",
                                       "{\"n_embd\": 1, \"n_embd\": 1}", "{\"n_embd\": 1,}", "// {}\n{}"}) {
     CHECK(parse_error(text).field().empty());

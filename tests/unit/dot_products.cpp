@@ -73,7 +73,7 @@ TEMPLATE_TEST_CASE("a product's bits depend on its state and its row alone", "[d
   }
 }
 
-TEST_CASE("what is not a number stays where it is", "[dot_products]") {
+TEST_CASE("NaN and infinities of a row stay in its products", "[dot_products]") {
   Matrix<float> rows = Matrix<float>::Ones(20, 19);
   rows(7, 18) = std::numeric_limits<float>::quiet_NaN();
   rows(8, 3) = std::numeric_limits<float>::infinity();

@@ -155,7 +155,7 @@ TEST_CASE("a matrix, a map, a block, a tensor and a tensor map drop the same ele
 
 TEST_CASE("no device changes the mask", "[dropout]") {
   const Dropout dropout(0.2, 3);
-  for (const Index cols : {1, 3, 8}) {  // so that parts begin inside a block of random bits, too
+  for (const Index cols : {1, 3, 8}) {  // so that parts also begin inside a block of random bits
     Matrix<double> one = Matrix<double>::Random(203, cols);
     Matrix<double> sliced = one;
     dropout.forward(6, one);
@@ -186,7 +186,7 @@ TEST_CASE("with p = 0 no bit changes, with p = 1 all is zero", "[dropout]") {
   CHECK(test::same_bits(values, Matrix<float>::Zero(1, 4)));
 }
 
-TEST_CASE("dropped is dropped, even what is not a number", "[dropout]") {
+TEST_CASE("dropped elements are 0, even those that were NaN or infinite", "[dropout]") {
   Matrix<float> values = Matrix<float>::Constant(20, 20, std::numeric_limits<float>::quiet_NaN());
   values.topRows(10).setConstant(-std::numeric_limits<float>::infinity());
   Dropout(0.5, 2).forward(0, values);
@@ -238,7 +238,7 @@ TEST_CASE("a probability outside [0, 1] is refused", "[dropout]") {
   CHECK(dropout.seed() == 17);
 }
 
-TEST_CASE("only what can be written in place can be dropped from", "[dropout]") {
+TEST_CASE("dropout takes only hidden states that can be written in place", "[dropout]") {
   STATIC_REQUIRE(CanDrop<Dropout, Matrix<float>&>);
   STATIC_REQUIRE(CanDrop<Dropout, Tensor3<Eigen::half>&>);
   STATIC_REQUIRE(!CanDrop<Dropout, const Matrix<float>&>);

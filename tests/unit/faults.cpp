@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// What happens when the system fails: files that cannot be opened, read, mapped, written or renamed, reads that are
+// Failures of the system: files that cannot be opened, read, mapped, written or renamed, reads that are
 // interrupted or short, a file cut off while it is being loaded, and memory that runs out at any allocation. Each
 // time there is a typed error or std::bad_alloc, nothing is leaked, no file is half written, and objects keep their
 // state.
@@ -46,7 +46,7 @@
 
 namespace {
 
-/// The call that is to fail, where there is one.
+/// The call that is to fail, if any.
 struct Fault {
   const char* call = nullptr;
   int calls_until_failure = 0;  // 0 once it has failed
@@ -160,14 +160,14 @@ namespace {
 
 const GPT2Config config{.vocab_size = 20, .n_positions = 8, .n_embd = 6};
 
-/// How many files the process has open; 0 where nobody knows.
+/// How many files the process has open; 0 if that is unknown.
 std::size_t open_files() {
   std::error_code error;
   const std::filesystem::directory_iterator files("/proc/self/fd", error);
   return error ? 0 : static_cast<std::size_t>(std::distance(begin(files), end(files)));
 }
 
-/// The files of a folder and what is in them.
+/// The files of a folder and their bytes.
 std::map<std::string, std::string> contents(const std::filesystem::path& folder) {
   std::map<std::string, std::string> contents;
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {
@@ -312,7 +312,7 @@ TEST_CASE("a system call that fails while a file is written leaves the old file,
         }
         ++failures;
         if (kind.empty()) {
-          // The folder is synchronised as well as it can be, when the file is there already.
+          // The folder is synchronised as well as it can be, when the file exists already.
           CHECK((std::string_view(call) == "open" || (std::string_view(call) == "fsync" && n > 1)));
           CHECK(after.at("model.safetensors") != "old");
         } else {
@@ -330,14 +330,14 @@ TEST_CASE("a system call that fails while a file is written leaves the old file,
   CHECK(failures >= (injecting ? 25U : 0U));
 }
 
-TEST_CASE("a file system that has nothing to synchronise is none to complain about", "[faults]") {
+TEST_CASE("a file system that has nothing to synchronise is no error", "[faults]") {
   const Files files;
   for (const int error : {EINVAL, ENOTSUP}) {
     CHECK(kind_with_fault("fsync", 1, error, files.saves()[0]) == std::pair(injecting, std::string()));
   }
 }
 
-TEST_CASE("a file that is cut off when its size is known is an IoError where it is read", "[faults]") {
+TEST_CASE("a file that is cut off when its size is known is an IoError when it is read", "[faults]") {
   if (!injecting) return;
   const auto kind = [](LoadMode mode, Hook cut) {
     const Files files;
@@ -366,7 +366,7 @@ std::size_t fail_each_allocation(const Make& make, const Action& action,
                                  const CheckUnchanged& check_unchanged) {
   {
     auto state = make();
-    action(state);  // what is allocated once and kept
+    action(state);  // memory that is allocated once and kept
   }
   for (std::size_t block = 1; test::counting; ++block) {
     const std::size_t open_before = open_files();

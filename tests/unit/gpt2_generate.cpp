@@ -100,7 +100,7 @@ double relative_error(const Matrix<T>& found, const Matrix<T>& expected) {
   return static_cast<double>((found - expected).cwiseAbs().maxCoeff() / expected.cwiseAbs().maxCoeff());
 }
 
-/// The bar for float is 1e-4; this is what it really keeps.
+/// The bar for float is 1e-4; this is the bound that it really keeps.
 template <class T>
 constexpr double tolerance = std::is_same_v<T, float> ? 5e-6 : 1e-12;
 
@@ -122,7 +122,7 @@ std::vector<Tokens> prompts_of(const std::string& name) {
   return prompts;
 }
 
-/// What generate should return: transformers goes on with padding where a sequence has ended.
+/// The expected result of generate: transformers goes on with padding after the end of a sequence.
 std::vector<Tokens> expected_tokens(const std::string& name, const GPT2Config& config) {
   const IdBatch ids = golden_ids(name + ".generated");
   std::vector<Tokens> expected(static_cast<std::size_t>(ids.rows()));

@@ -54,7 +54,7 @@ TEST_CASE("the normal quantile is that of the error function", "[initialization]
   for (std::uint64_t bits = 0; bits < (std::uint64_t{1} << 32U); bits += 104729) {
     const auto word = static_cast<std::uint32_t>(bits);
     const auto z = static_cast<double>(detail::standard_normal(word));
-    // Compare probabilities from the nearer tail, where they are known to full relative precision.
+    // Compare probabilities from the nearer tail, in which they are known to full relative precision.
     const double p = (static_cast<double>(word < 0x80000000U ? word : ~word) + 0.5) / 4294967296.0;
     const double tail = 0.5 * std::erfc(std::abs(z) / std::sqrt(2.0));
     if (std::abs(tail / p - 1) >= 1e-5) FAIL("bits " << word << " give " << z << ", p is " << p);

@@ -191,7 +191,7 @@ TEST_CASE("packed documents each start at 0", "[position_ids]") {
         }).name() == "lengths");
 }
 
-TEST_CASE("positions restart behind an EOS, which belongs to the document it ends", "[position_ids]") {
+TEST_CASE("positions restart after an EOS, which belongs to the document it ends", "[position_ids]") {
   constexpr int eos = 50256;
   const std::vector<int> ids{5, 6, eos, 7, 8, eos, 1};
   CHECK(values(position_ids_reset_after(ids, eos)) == std::vector<std::int64_t>{0, 1, 2, 0, 1, 2, 0});

@@ -326,7 +326,7 @@ TEST_CASE("a shard's name stays in the folder", "[pretrained]") {
   for (const std::string name : {"", ".", "..", "../a", "a/..", "a/../b", "./a", "a/./b", "/a", "//a", "a//b",
                                  "a/", "a\\\\b", "..\\\\a", "a\\u0000", "\\u0000", "a\\nb", "C:\\\\a"}) {
     INFO(name);
-    // For the tables, and also for tensors that nobody asks for.
+    // For the tables, and also for tensors that are never asked for.
     for (const std::string tensor : {"wte.weight", "h.0.ln_1.weight"}) {
       const TemporaryFolder folder;
       write_shards(folder, R"({"wpe.weight": "a", ")" + tensor + R"(": ")" + name + "\"}",
@@ -372,7 +372,7 @@ TEST_CASE("a folder without a config or a model is refused", "[pretrained]") {
   CHECK(load_kind(folder) == "ConfigInvalid");
 }
 
-TEMPLATE_TEST_CASE("what is saved is loaded, bit for bit", "[pretrained]", float, double, Eigen::half,
+TEMPLATE_TEST_CASE("saved tables are loaded, bit for bit", "[pretrained]", float, double, Eigen::half,
                    Eigen::bfloat16) {
   const TemporaryFolder folder;
   const std::filesystem::path path = folder / "a" / "b";

@@ -84,7 +84,7 @@ TEST_CASE("files without a quantised table are refused", "[quantized_checkpoint]
     save();
     check("wte.scale", "UnexpectedShape");
   }
-  SECTION("with a scale that is none") {
+  SECTION("with an invalid scale") {
     const std::vector<float> scales{1, 1, 1, std::numeric_limits<float>::quiet_NaN(), 1, 1, 1, 1, 1};
     tensors[1].tensor.bytes = std::as_bytes(std::span(scales));
     save();

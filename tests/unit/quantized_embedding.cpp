@@ -92,7 +92,7 @@ TEST_CASE("no element of an adversarial row is off by more than half a step and 
       {most, 0.9F * most, 0.95F * most},
       {most, 0},
       {most, most / 2},
-      {most, -5.58704782e+37F},  // where 127 steps, rounded, led to infinity
+      {most, -5.58704782e+37F},  // for which 127 steps, rounded, led to infinity
       {least, 0},
       {least, -least},
       {least, 2 * least, 300 * least, 1000 * least},
@@ -159,7 +159,7 @@ TEST_CASE("constant rows are exact", "[quantized]") {
   }
 }
 
-TEST_CASE("rows that no int8 can stand for are refused by name", "[quantized]") {
+TEST_CASE("rows that no int8 can represent are refused by name", "[quantized]") {
   for (const float element : {not_a_number, infinity, -infinity}) {
     Matrix<float> weight = test::drawn<float>(9, 4, 1, 0.02);
     weight(7, 2) = element;

@@ -75,7 +75,7 @@ void embed_case(const GPT2Embeddings<T>& embeddings, const SafeTensors& file, co
     if (file.contains(name + ".position_ids")) {
       with_rank(file, name + ".position_ids", embed);
     } else if (file.contains(name + ".attention_mask")) {
-      // What generate was called with: the new tokens' positions are the last ones of the whole mask's.
+      // The arguments of generate: the new tokens' positions are the last ones of the whole mask's.
       const IdMatrix<std::int64_t> positions =
           position_ids_from_attention_mask(ids(file, name + ".attention_mask"));
       const IdMatrix<std::int64_t> effective = ids(file, name + ".effective_position_ids");
@@ -124,7 +124,7 @@ void check_checkpoint(const std::string& checkpoint) {
       CHECK(test::same_bits(out, hidden));
     } else {
       // In half precision PyTorch rounds after each addition. Two terms are one addition, and equal; of three,
-      // ours is what the same model computes in float32, rounded once.
+      // ours is the float32 result of the same model, rounded once.
       const Matrix<float> in_float = matrix<float>(expected, name + ".hidden_float32");
       Matrix<float> wide(hidden.rows(), hidden.cols());
       embed_case(embeddings, expected, name, wide);

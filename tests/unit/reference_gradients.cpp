@@ -67,7 +67,7 @@ double difference(const Eigen::MatrixBase<A>& found, const Eigen::MatrixBase<B>&
   return (found.template cast<double>() - wide).cwiseAbs().maxCoeff() / wide.cwiseAbs().maxCoeff();
 }
 
-/// What sums of a few dozen terms may differ by, if they are formed in another order.
+/// The possible difference of sums of a few dozen terms that are formed in another order.
 template <class T>
 constexpr double rounding = 20 * static_cast<double>(std::numeric_limits<T>::epsilon());
 
@@ -88,7 +88,7 @@ GPT2Embeddings<T> tables_of(const std::string& name) {
 TEMPLATE_TEST_CASE("a table's gradient is torch.nn.Embedding's, of one call bit for bit", "[reference]",
                    float, double) {
   const std::string parent = prefix<TestType> + "table";
-  const IdMatrix<std::int64_t> all_ids = ids(parent + ".ids");  // of two calls, one behind the other
+  const IdMatrix<std::int64_t> all_ids = ids(parent + ".ids");  // of two calls, concatenated
   const Matrix<TestType> grad_output = golden<TestType>(parent + ".grad_output");
   const Index sequences = all_ids.rows() / 2;
   const Index places = sequences * all_ids.cols();
@@ -329,7 +329,7 @@ TEMPLATE_TEST_CASE("a tied table gets the gradients of its head and of its looku
   }
 }
 
-TEMPLATE_TEST_CASE("ten steps of training lead where PyTorch's do", "[reference]", float, double) {
+TEMPLATE_TEST_CASE("ten steps of training end as PyTorch's do", "[reference]", float, double) {
   check_training<TestType>("sgd", Sgd<TestType>());
   check_training<TestType>("adamw", AdamW<TestType>());
 }

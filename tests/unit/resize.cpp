@@ -99,7 +99,7 @@ TEST_CASE("the covariance of the old rows is divided by their number", "[resize]
   CHECK(covariance(resized.weight().bottomRows(added))(0) == Approx(1e-9 * 2 / 3).epsilon(0.05));
 }
 
-TEST_CASE("new rows are the mean where the covariance is not positive definite", "[resize]") {
+TEST_CASE("new rows are the mean if the covariance is not positive definite", "[resize]") {
   const auto new_rows = [](const Matrix<double>& weight) {
     return Matrix<double>(
         resize_token_embeddings(Embedding<double>(weight), weight.rows() + 3).weight().bottomRows(3));
@@ -166,7 +166,7 @@ TEST_CASE("without mean_resizing new rows are N(0, 0.02²)", "[resize]") {
   CHECK(std::abs(rows.array().square().mean() / (0.02 * 0.02) - 1) < 5 * std::sqrt(2 / n));
 }
 
-TEST_CASE("out of no rows, new ones are N(0, 0.02²), too", "[resize]") {
+TEST_CASE("without old rows, new ones are also N(0, 0.02²)", "[resize]") {
   const auto grown = resize_token_embeddings(Embedding<double>(0, 40), 1000);
   CHECK(grown.weight().array().square().mean() == Approx(0.02 * 0.02).epsilon(0.05));
   const auto no_columns = resize_token_embeddings(Embedding<double>(3, 0), 9);
@@ -272,7 +272,7 @@ TEST_CASE("interpolated positions are stretched linearly, first and last are kep
             .weight()
             .isApprox(column({1, 1 + 2.0 / 3, 2 + 2.0 / 3, 4}), 1e-15));
 
-  // 1,024 positions to 2,048: what NumPy's interp(linspace(0, 1023, 2048), arange(1024), …) means.
+  // 1,024 positions to 2,048: as NumPy's interp(linspace(0, 1023, 2048), arange(1024), …).
   const Matrix<double> rows = test::drawn<double>(1024, 2);
   const auto longer = resize_positions(Embedding<double>(rows), 2048, PositionGrowth::interpolate);
   for (Index i = 0; i < 2047; ++i) {

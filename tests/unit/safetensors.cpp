@@ -169,7 +169,7 @@ TEST_CASE("legal oddities are accepted", "[safetensors]") {
              R"("b":{"dtype":"F6_E2M3","shape":[4],"data_offsets":[1,4]}})",
              "1234")
             .size() == 2);
-  // Fields that nobody knows, and a zero that keeps a large shape small.
+  // Unknown fields, and a zero that keeps a large shape small.
   CHECK(open(R"({"a":{"x":{"y":[1,{"z":null}]},"dtype":"U8","shape":[4294967296,0],"data_offsets":[0,0]}})")
             .size() == 1);
   CHECK(open(R"({"\u0061":{"d\u0074ype":"\u00558","shape":[1],"data_offsets":[0,1]}})", "x").contains("a"));
@@ -203,7 +203,7 @@ TEST_CASE("a header that is not strict JSON is refused", "[safetensors]") {
   CHECK(contains(open_error(safetensors_file("{\"a\":NaN}")).what(), "NaN for a is no JSON value"));
 }
 
-TEST_CASE("what comes twice in a header is refused", "[safetensors]") {
+TEST_CASE("duplicates in a header are refused", "[safetensors]") {
   const std::string tensor = R"({"dtype":"U8","shape":[1],"data_offsets":[0,1]})";
   CHECK(header_kind("{\"a\":" + tensor + ",\"a\":" + tensor + "}", "x") == "InvalidHeaderDeserialization");
   CHECK(header_kind("{\"a\":" + tensor + ",\"\\u0061\":" + tensor + "}", "x") ==
@@ -318,7 +318,7 @@ TEST_CASE("a shape's size is counted without overflow", "[safetensors]") {
   CHECK(kind("U8", "[0]") == "TensorInvalidInfo");
 }
 
-TEST_CASE("what is not a regular file is refused, and does not block", "[safetensors]") {
+TEST_CASE("anything but a regular file is refused, and does not block", "[safetensors]") {
   const TemporaryFolder folder;
   const auto kind = [](const std::filesystem::path& path) {
     return error_of<CheckpointError>([&] { static_cast<void>(SafeTensors::open(path)); }).kind();
@@ -369,7 +369,7 @@ TEST_CASE("a file is written as the reference implementation writes it", "[safet
   tensors.push_back({"\xC3\xA9", view_of(DType::F32, {}, "abcd")});
   tensors.push_back({"a\"\\\n\x01\x7F/", view_of(DType::F32, {}, "efgh")});
   save_safetensors(folder / "x", tensors);
-  // What safetensors 0.8.0 makes of the same tensors, from Python, with metadata={"format": "pt"}.
+  // The file that safetensors 0.8.0 makes of the same tensors, from Python, with metadata={"format": "pt"}.
   const std::string header =
       R"({"__metadata__":{"format":"pt"},"x.U64":{"dtype":"U64","shape":[2],"data_offsets":[0,16]},)"
       R"("x.I64":{"dtype":"I64","shape":[2],"data_offsets":[16,32]},)"
@@ -402,7 +402,7 @@ TEST_CASE("a file is written as the reference implementation writes it", "[safet
         std::string(64, '\x01') + "efgh" + std::string(16, '\x01') + "abcd" + std::string(240, '\x01'));
 }
 
-TEST_CASE("what is written is read back", "[safetensors]") {
+TEST_CASE("written tensors are read back", "[safetensors]") {
   const TemporaryFolder folder;
   const std::map<std::string, std::string> metadata = {{"format", "np"}, {"\xC3\xA9\n", ""}};
   save_safetensors(folder / "x", std::vector<NamedTensor>{{"t", view_of(DType::U8, {3, 1}, "abc")}},
@@ -436,7 +436,7 @@ TEST_CASE("tensors that do not fit the format are not written", "[safetensors]")
 }
 
 #ifdef __OPTIMIZE__  // or it takes 20 seconds
-TEST_CASE("a header that nobody would read is not written", "[safetensors]") {
+TEST_CASE("a header that readers would refuse is not written", "[safetensors]") {
   CHECK(save_error({}, {{"a", std::string(100'000'000, 'x')}}).kind() == "HeaderTooLarge");
 }
 #endif
@@ -463,7 +463,7 @@ TEST_CASE("a write that fails leaves the old file, and nothing beside it", "[saf
   CHECK(folder.names() == std::vector<std::string>{"d"});
 
 #if __has_include(<sys/resource.h>)
-  // A limit on the size of files stands for a disk that is full.
+  // A limit on the size of files acts as a disk that is full.
   save_safetensors(folder / "x", tensors);
   ::rlimit before{};
   REQUIRE(::getrlimit(RLIMIT_FSIZE, &before) == 0);

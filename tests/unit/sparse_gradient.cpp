@@ -82,7 +82,7 @@ TEST_CASE("sparse_backward leaves the table and its gradient alone", "[sparse_gr
   CHECK(test::same_bits(table.weight(), weight));
 }
 
-TEST_CASE("scale_grad_by_freq works for sparse gradients, too", "[sparse_gradient]") {
+TEST_CASE("scale_grad_by_freq also works for sparse gradients", "[sparse_gradient]") {
   IdMatrix<int> ids(2, 3);
   ids << 1, 1, 2, 1, 0, 3;
   const Embedding<float> table(4, 1, {.padding_idx = 0, .scale_grad_by_freq = true});
@@ -163,7 +163,7 @@ TEST_CASE("add_to refuses what does not fit, and changes nothing", "[sparse_grad
   CHECK(dense == Matrix<float>::Ones(3, 2));
 }
 
-TEST_CASE("merge is the union of rows, summed where both have one", "[sparse_gradient]") {
+TEST_CASE("merge is the union of rows, summed if both have one", "[sparse_gradient]") {
   const auto a = gradient({1, 4, 7}, {1, 2, 3, 4, 5, 6});
   const auto b = gradient({0, 4, 9}, {10, 20, 30, 40, 50, 60});
   auto sum = a;

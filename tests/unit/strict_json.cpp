@@ -25,7 +25,7 @@ std::string nested(std::size_t depth) { return std::string(depth, '[') + std::st
 
 }  // namespace
 
-TEST_CASE("what RFC 8259 allows is read", "[strict_json]") {
+TEST_CASE("everything that RFC 8259 allows is read", "[strict_json]") {
   CHECK(parse_strict_json(" \t\r\n{\"a\" : [1, -2, 0.5, 1e2, true, false, null, \"\\u00e9\"]} \n") ==
         nlohmann::json{{"a", {1, -2, 0.5, 100.0, true, false, nullptr, "\xC3\xA9"}}});
   CHECK(parse_strict_json("\"\\ud83d\\ude00\"") == "\xF0\x9F\x98\x80");
@@ -33,7 +33,7 @@ TEST_CASE("what RFC 8259 allows is read", "[strict_json]") {
   CHECK(parse_strict_json("{\"a\":{\"b\":1},\"c\":{\"b\":2},\"b\":3}").size() == 3);
 }
 
-TEST_CASE("bytes behind the text are refused", "[strict_json]") {
+TEST_CASE("bytes after the text are refused", "[strict_json]") {
   for (const std::string& text : {"{}x"s, "{} {}"s, "{},"s, "{}]"s, "1 2"s})
     CHECK_FALSE(fault_of(text).empty());
 }
@@ -49,7 +49,7 @@ TEST_CASE("a byte order mark is refused", "[strict_json]") {
   CHECK(fault_of("\xEF\xBB\xBF{}") == "is not JSON: it begins with a byte order mark");
 }
 
-TEST_CASE("a key that comes twice in one object is refused, however it is written", "[strict_json]") {
+TEST_CASE("a key that is duplicated in one object is refused, however it is written", "[strict_json]") {
   CHECK(fault_of(R"({"a":1,"a":1})") == R"(has the key "a" twice in one object)");
   CHECK(fault_of(R"({"a":1,"\u0061":2})") == R"(has the key "a" twice in one object)");
   CHECK(fault_of(R"([{"x":[{"k":1,"l":2,"k":3}]}])") == R"(has the key "k" twice in one object)");
@@ -85,7 +85,7 @@ TEST_CASE("a number beyond a double's range is refused, and its member named", "
   CHECK(parse_strict_json("1e-400").get<double>() == 0);
 }
 
-TEST_CASE("what is not JSON is refused", "[strict_json]") {
+TEST_CASE("text that is not JSON is refused", "[strict_json]") {
   const std::string_view texts[] = {"",
                                     " ",
                                     "{",
@@ -129,7 +129,7 @@ TEST_CASE("what is not JSON is refused", "[strict_json]") {
   }
 }
 
-TEST_CASE("what is not UTF-8 is refused, in strings and outside", "[strict_json]") {
+TEST_CASE("bytes that are not UTF-8 are refused, in strings and outside", "[strict_json]") {
   CHECK(fault_of("[\"\xFF\"]") == "is not UTF-8 at line 1, column 3");
   CHECK(contains(fault_of("[]\x80"), "is not UTF-8"));
 }

@@ -2,7 +2,7 @@
 #pragma once
 
 /// \file
-/// What the unit tests share: asking for an error by type, comparing bits, a plain statement of each
+/// Shared by the unit tests: asking for an error by type, comparing bits, a plain statement of each
 /// operation.
 
 #include <cstdint>

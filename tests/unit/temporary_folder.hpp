@@ -38,7 +38,7 @@ class TemporaryFolder {
     return path_ / name;
   }
 
-  /// The names of what is in it, in no particular order.
+  /// The names of its entries, in no particular order.
   [[nodiscard]] std::vector<std::string> names() const {
     std::vector<std::string> names;
     for (const auto& entry : std::filesystem::directory_iterator(path_)) {

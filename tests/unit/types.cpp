@@ -61,7 +61,7 @@ TEST_CASE("ids are of rank 2 only as matrices", "[types]") {
   STATIC_REQUIRE((ids_rank<std::vector<int>> == 1 && ids_rank<int[3]> == 1));
 }
 
-TEST_CASE("hidden states are row-major matrices, and tensors where ids are of rank 2", "[types]") {
+TEST_CASE("hidden states are row-major matrices, and tensors if ids are of rank 2", "[types]") {
   using Block = decltype(std::declval<Matrix<float>&>().topRows(1));
   STATIC_REQUIRE((HiddenOutput<Matrix<float>&, float, 1> && HiddenOutput<Block, float, 1>));
   STATIC_REQUIRE((HiddenOutput<Tensor3<float>&, float, 2> && HiddenOutput<Matrix<float>&, float, 2>));

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the tests of the examples' command lines share."""
+"""Shared by the tests of the examples' command lines."""
 
 import subprocess
 import sys
@@ -7,12 +7,12 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-# Arguments, and what the one line on stderr must say.
+# Arguments, and the text that the one line on stderr must contain.
 BadInput = list[tuple[list[str], str]]
 
 
 class CommandLine:
-    """A program that is run in a folder of its own, and what was wrong with it."""
+    """A program that is run in a folder of its own, and its faults."""
 
     def __init__(self, program: Path, folder: Path) -> None:
         self.program = program

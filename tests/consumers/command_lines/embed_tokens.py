@@ -12,7 +12,7 @@ from pathlib import Path
 
 from command_line import CommandLine, main
 
-# Arguments, and what the one line on stderr must say.
+# Arguments, and the text that the one line on stderr must contain.
 BAD_INPUT = [
     (["--ids", "0,99"], "wte: input_ids[0, 1] = 99 is outside [0, 26)"),
     (["--ids=0"], "--ids=0"),
@@ -46,13 +46,13 @@ def check(command: CommandLine, repository: Path) -> None:
     if not default.endswith(table) or "bundled" not in default:
         command.fault(f"without arguments:\n{default}expected to end with\n{table}")
 
-    # Two ways to say where two tokens stand.
+    # Two ways to give the positions of two tokens.
     ways = [("--past-length", "2"), ("--position-ids", "2,3")]
     if len({command.succeed("--ids", "5,6", *way) for way in ways}) != 1:
         command.fault("--past-length 2 and --position-ids 2,3 are different")
     padded = command.succeed("--ids", "0,5,6", "--attention-mask", "0,1,1").splitlines()
     if padded[-2:] != command.succeed("--ids", "5,6").splitlines()[-2:] or "(padding)" not in padded[-3]:
-        command.fault("a padded sequence is not the sequence behind its padding")
+        command.fault("a padded sequence is not the sequence after its padding")
 
     for ids, shape in [("5,6", [2, 24]), ("5,6;7,8;9,9", [3, 2, 24])]:
         command.succeed("--ids", ids, "--out", "hidden.safetensors")

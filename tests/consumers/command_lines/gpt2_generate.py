@@ -11,7 +11,7 @@ from pathlib import Path
 
 from command_line import CommandLine, main
 
-# Arguments, and what the one line on stderr must say.
+# Arguments, and the text that the one line on stderr must contain.
 BAD_INPUT = [
     (["--ids", "0,99"], "wte: prompts[0, 1] = 99 is outside [0, 26)"),
     (["--ids", "0;-1"], "prompts[1, 0] = -1"),
@@ -41,7 +41,7 @@ def check(command: CommandLine, repository: Path) -> None:
     def new_tokens(*arguments: str) -> list[str]:
         return re.findall(r"^  new +([0-9,]*)$", command.succeed(bundled, *arguments), re.MULTILINE)
 
-    # "dog bites man . who bites man ?": "dog . <|endoftext|>". In a batch, behind padding, or alone.
+    # "dog bites man . who bites man ?": "dog . <|endoftext|>". In a batch, after padding, or alone.
     alone = new_tokens("--ids", "25,0,10,1,23,22,10,1,24")
     if alone != ["0,23,25"]:
         command.fault(f"who bites man? {alone}")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from command_line import CommandLine, main
 
-# Arguments, and what the one line on stderr must say.
+# Arguments, and the text that the one line on stderr must contain.
 BAD_INPUT = [
     (["--cells"], "--cells needs a value"),
     (["--cells", "0"], '"0" is not a whole number of at least 1'),

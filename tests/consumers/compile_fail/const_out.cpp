@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// What is written to is not const.
+// The output is not const.
 // expect: (satisfaction of|because)[^A-Za-z]*SameOrWider<
 
 #include <gpt2/embedding.hpp>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// What every consumer builds: it reads a config, so it needs both dependencies' headers.
+// The program of every consumer: it reads a config, so it needs both dependencies' headers.
 
 #include <cstdio>
 #include <gpt2/config_json.hpp>

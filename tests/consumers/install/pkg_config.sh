@@ -16,7 +16,7 @@ if [ "$found" != "$version" ]; then
   echo "pkg-config says that version $found is installed, not $version" >&2
   exit 1
 fi
-# What pkg-config prints is meant to be split into words.
+# The output of pkg-config is meant to be split into words.
 # shellcheck disable=SC2046
 "$@" -std=c++20 $(pkg-config --cflags gpt2_embeddings) "$source" -o "$output" $(pkg-config --libs gpt2_embeddings)
 "$output"

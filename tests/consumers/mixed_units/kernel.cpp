@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Compiled for AVX2 and linked first: a kernel that the other units have, too. If it had the same name there, they would
-// use this one, with registers of another width than they reckon with.
+// Compiled for AVX2 and linked first: a kernel that the other units also have. If it had the same name there, they
+// would use this one, with registers of another width than they reckon with.
 
 #include <gpt2/detail/kernels/dot_products.hpp>
 

@@ -2,11 +2,11 @@
 #pragma once
 
 /// \file
-/// What each translation unit computes with the library. Nothing here, nor in main.cpp, includes the library.
+/// Results that each translation unit computes with the library, which neither this file nor main.cpp includes.
 
 #include <vector>
 
-/// Tables of `width` columns, and what is looked up in them and multiplied with them.
+/// Tables of `width` columns, and the ids and states that are looked up in and multiplied with them.
 struct Inputs {
   int rows;
   int width;

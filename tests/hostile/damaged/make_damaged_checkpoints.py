@@ -105,7 +105,7 @@ def sizes_and_lengths(corpus):
     for size in [header_end, header_end + 1, header_end + 48, len(MODEL) - 1]:
         corpus.file(f"cut to {size} bytes, inside the data", "MetadataIncompleteBuffer", MODEL[:size])
     for count in [1, 8, 4096]:
-        corpus.file(f"{count} bytes behind the data", "MetadataIncompleteBuffer", MODEL + bytes(count))
+        corpus.file(f"{count} bytes after the data", "MetadataIncompleteBuffer", MODEL + bytes(count))
     for length in [3, 4, 1000, 99_999_999, 100_000_000]:
         corpus.file(f"header length {length} in a file of 10 bytes", "InvalidHeaderLength",
                     tensors_file("{}", length=length))
@@ -138,15 +138,15 @@ def header_text(corpus):
                        ("cut off", b"\xe2\x82"), ("Latin-1", b"caf\xe9")]:
         corpus.header(f"UTF-8 in a name: {name}", "InvalidHeader",
                       b'{"' + data + b'":' + tensor.encode() + b"}", b"12345678")
-        corpus.header(f"UTF-8 behind the object: {name}", "InvalidHeader", b"{}" + data)
+        corpus.header(f"UTF-8 after the object: {name}", "InvalidHeader", b"{}" + data)
     corpus.header("UTF-16", "InvalidHeader", "{}".encode("utf-16"))
     for name, text in [
-        ("byte order mark", "\ufeff{}"), ("NUL behind", "{}\0"), ("NULs as padding", "{}\0\0\0\0\0\0"),
+        ("byte order mark", "\ufeff{}"), ("NUL after", "{}\0"), ("NULs as padding", "{}\0\0\0\0\0\0"),
         ("NUL before", "\0{}"), ("NUL inside", '{"a"\0:1}'), ("NUL in a string", '{"a\0":1}'),
         ("NUL between members", "{\0}"), ("comment", "{}//x"), ("block comment", "/* */{}"),
-        ("hash comment", "{}#"), ("comma behind", "{},"), ("trailing comma", '{"a":' + tensor + ",}"),
-        ("leading comma", '{,"a":' + tensor + "}"), ("letter behind", "{}x"), ("second object", "{}{}"),
-        ("bracket behind", "{}]"), ("form feed", "{}\f"), ("vertical tab", "\v{}"),
+        ("hash comment", "{}#"), ("comma after", "{},"), ("trailing comma", '{"a":' + tensor + ",}"),
+        ("leading comma", '{,"a":' + tensor + "}"), ("letter after", "{}x"), ("second object", "{}{}"),
+        ("bracket after", "{}]"), ("form feed", "{}\f"), ("vertical tab", "\v{}"),
         ("no-break space", "\u00a0{}"), ("line separator", "{}\u2028"), ("single quotes", "{'a':1}"),
         ("bare key", "{a:1}"), ("no colon", '{"a" 1}'), ("two colons", '{"a"::1}'), ("array", "[]"),
         ("array of object", "[{}]"), ("null", "null"), ("true", "true"), ("number", "1"), ("string", '"{}"'),
@@ -155,7 +155,7 @@ def header_text(corpus):
         ("lone high surrogate", '{"\\ud800":1}'), ("lone low surrogate", '{"\\udc00":1}'),
         ("surrogates swapped", '{"\\udc00\\ud800":1}'), ("True", '{"a":True}'), ("None", '{"a":None}'),
         ("undefined", '{"a":undefined}'), ("leading zero", '{"a":01}'), ("plus", '{"a":+1}'),
-        ("hex", '{"a":0x1}'), ("bare point", '{"a":.5}'), ("point behind", '{"a":5.}'),
+        ("hex", '{"a":0x1}'), ("bare point", '{"a":.5}'), ("point after", '{"a":5.}'),
         ("bare exponent", '{"a":1e}'), ("minus alone", '{"a":-}'), ("underscore", '{"a":1_0}')
     ]:
         corpus.header(f"JSON: {name}", JSON_FAULT, text, b"")
@@ -238,7 +238,7 @@ def entries(corpus):
                       '{"dtype":"U8","shape":[8],"data_offsets":' + value + "}")
     for name, value in [("null", "null"), ("a number", "8"), ("an array", '["U8"]'),
                         ("an object", '{"U8":1}'), ("true", "true"), ("empty", '""'), ("lower case", '"u8"'),
-                        ("padded", '"U8 "'), ("NUL behind", '"U8\\u0000"'), ("of PyTorch", '"float32"'),
+                        ("padded", '"U8 "'), ("NUL after", '"U8\\u0000"'), ("of PyTorch", '"float32"'),
                         ("of numpy", '"<f4"'), ("F8", '"F8"'), ("U4", '"U4"'), ("F128", '"F128"'),
                         ("C128", '"C128"'), ("F8_E4M3FN", '"F8_E4M3FN"')]:
         corpus.tensor(f"dtype is {name}", JSON_FAULT,
@@ -288,7 +288,7 @@ def layout(corpus):
     tensors("hole in the middle", "InvalidOffset", (0, 8), (9, 16), says="hole")
     tensors("hole of an empty tensor", "InvalidOffset", (0, 8), (9, 9), (8, 16))
     tensors("empty tensor inside another", "InvalidOffset", (0, 16), (8, 8))
-    tensors("empty tensor behind the end", "InvalidOffset", (0, 16), (17, 17))
+    tensors("empty tensor after the end", "InvalidOffset", (0, 16), (17, 17))
     tensors("hole at the end", "MetadataIncompleteBuffer", (0, 15))
     tensors("no tensor but data", "MetadataIncompleteBuffer")
     tensors("beyond the end", "MetadataIncompleteBuffer", (0, 17))
@@ -299,7 +299,7 @@ def layout(corpus):
     tensors("one inside another", "InvalidOffset", (0, 16), (4, 8))
     tensors("same begin", "InvalidOffset", (0, 8), (0, 16))
     tensors("backwards", "InvalidOffset", (16, 0))
-    tensors("backwards behind another", "InvalidOffset", (0, 16), (16, 8), says="end before they begin")
+    tensors("backwards after another", "InvalidOffset", (0, 16), (16, 8), says="end before they begin")
     tensors("begin at 2^64 - 1", "InvalidOffset", (2**64 - 1, 2**64 - 1))
     tensors("out of order with a hole", "InvalidOffset", (9, 16), (0, 8))
 
@@ -433,7 +433,7 @@ def configs(corpus):
                   says="num_hidden_layers: 2")
     good = json.dumps(CONFIG)
     for name, text in [("empty", ""), ("spaces", "  \n"), ("cut off", good[:-1]), ("null", "null"),
-                       ("array", "[]"), ("string", '"gpt2"'), ("number", "7"), ("NUL behind", good + "\0"),
+                       ("array", "[]"), ("string", '"gpt2"'), ("number", "7"), ("NUL after", good + "\0"),
                        ("byte order mark", "\ufeff" + good), ("comment", "// gpt2\n" + good),
                        ("trailing comma", good[:-1] + ",}"), ("two objects", good + good),
                        ("single quotes", good.replace('"', "'")),
@@ -585,7 +585,7 @@ def indexes(corpus):
     for name, text in [
         ("empty", ""), ("cut off", good[:-1]), ("null", "null"), ("array", "[]"),
         ("array of object", "[" + good + "]"), ("number", "1"), ("string", '"a"'),
-        ("NUL behind", good + "\0"), ("byte order mark", "\ufeff" + good), ("two objects", good + good),
+        ("NUL after", good + "\0"), ("byte order mark", "\ufeff" + good), ("two objects", good + good),
         ("comment", good + "//"), ("trailing comma", good[:-1] + ",}"),
         ("UTF-8 is bad", good[:-1].encode() + b', "x": "\xff"}'), ("NaN", good[:-1] + ', "x": NaN}'),
         ("overflow", good[:-1] + ', "x": 1e999}'),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-// Opens one checkpoint the way a user would and says what became of it: "ok" and status 0, or the kind of the error
+// Opens one checkpoint the way a user would and prints the outcome: "ok" and status 0, or the kind of the error
 // and status 2, with the whole message on the next line. Every byte that was promised is touched, so that one that is
 // not there is noticed.
 

@@ -35,7 +35,7 @@ def run(program, arguments, limited):
 
 
 def fault(program, folder, case, limited):
-    """What is wrong with how a case went, or nothing."""
+    """The fault of a case, or nothing."""
     try:
         result = run(program, [case["open"], str(folder / case["path"])], limited)
     except subprocess.TimeoutExpired:

@@ -12,7 +12,7 @@ using namespace gpt2;
 
 FUZZ_TARGET(config) {
   const std::string_view text = fuzz::text_of(data, size);
-  // What nlohmann/json alone makes of the text, which is more than strict JSON.
+  // The value that nlohmann/json alone, which takes more than strict JSON, makes of the text.
   const nlohmann::json json = nlohmann::json::parse(text.begin(), text.end(), nullptr, false);
   bool is_config = true;
   GPT2Config lenient;
@@ -27,7 +27,7 @@ FUZZ_TARGET(config) {
     fuzz::check(!json.is_discarded(), "only JSON is read");
     fuzz::check(is_config && config == lenient, "strict JSON and its document say the same");
     config.validate();
-    fuzz::check(parse_config(nlohmann::json(config).dump()) == config, "what is written is read back");
+    fuzz::check(parse_config(nlohmann::json(config).dump()) == config, "a written config is read back");
   } catch (const ConfigError& error) {
     fuzz::check(std::string_view(error.what()).starts_with("[gpt2.config_error] "),
                 "the message has its tag");

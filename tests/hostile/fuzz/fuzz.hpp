@@ -2,7 +2,7 @@
 #pragma once
 
 /// \file
-/// What the fuzz targets share. A target is one function on one input, any bytes. It returns if what the library
+/// Shared by the fuzz targets. A target is one function on one input, any bytes. It returns if what the library
 /// made of them is what a plain statement makes of them, be it a result or one of the documented errors; every
 /// other error ends the program.
 

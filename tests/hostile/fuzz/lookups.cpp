@@ -110,7 +110,7 @@ template <class Action>
 bool goes_well(const Allowed& allowed, const Action& action) {
   try {
     action();
-    check(allowed.none(), "what should be refused, is");
+    check(allowed.none(), "arguments that should be refused are");
     return true;
   } catch (const IndexError&) {
     check(allowed.index, "an IndexError has a reason");
@@ -122,7 +122,7 @@ bool goes_well(const Allowed& allowed, const Action& action) {
   return false;
 }
 
-/// Tables, a batch of ids for them, and what goes with these.
+/// Tables, a batch of ids for them, and the other arguments.
 template <class T, class U, class I>
 class Case {
   using A = Accumulator<T>;

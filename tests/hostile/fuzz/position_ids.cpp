@@ -67,14 +67,14 @@ void check_arange(Choices& choices) {
   if (legal && !counted(start, end, step)) return;
   try {
     const auto values = arange<I>(start, end, step);
-    check(legal, "what arange counts, can be counted");
+    check(legal, "a count by arange is a legal one");
     const std::vector<I> expected = *counted(start, end, step);
     check(values.size() == static_cast<Index>(expected.size()), "arange has as many values as the loop");
     for (Index i = 0; i < values.size(); ++i) {
       check(values[i] == expected[static_cast<std::size_t>(i)], "and the same ones");
     }
   } catch (const ArgumentError&) {
-    check(!legal, "what can be counted, arange counts");
+    check(!legal, "arange counts whenever that is legal");
   }
 }
 
@@ -129,7 +129,7 @@ void check_reset(Choices& choices) {
   for (Index i = 0; i < ids.rows(); ++i) {
     for (Index j = 0; j < ids.cols(); ++j) {
       const bool begins = j == 0 || ids(i, j - 1) == eos;
-      check(positions(i, j) == (begins ? 0 : positions(i, j - 1) + 1), "a document begins behind an EOS");
+      check(positions(i, j) == (begins ? 0 : positions(i, j - 1) + 1), "a document begins after an EOS");
     }
   }
 }

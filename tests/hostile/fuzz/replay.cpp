@@ -11,7 +11,7 @@
 #include "safetensors.cpp"
 #include "shard_index.cpp"
 
-// The above, and what is below.
+// For the targets above and the code below.
 #include <algorithm>
 #include <filesystem>
 #include <iostream>
@@ -34,7 +34,7 @@ int replay(const std::filesystem::path& corpus) {
     for (const std::filesystem::path& path : inputs) {
       std::cout << name << "/" << path.filename().string() << std::endl;  // seen even if it ends the program
       const std::string input = test::read_file(path);
-      // A copy that ends where the input does, so that a sanitizer notices what is read behind it.
+      // A copy that ends where the input does, so that a sanitizer notices reads after it.
       const std::vector<std::uint8_t> bytes(input.begin(), input.end());
       target(bytes.data(), bytes.size());
     }

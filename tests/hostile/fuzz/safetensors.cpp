@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // The input as a safetensors file: opened in both modes, every tensor read, a position table and quantised tables
-// loaded from it, and written again. An input that begins with a brace is a header, and what is behind the first
+// loaded from it, and written again. An input that begins with a brace is a header, and the bytes after the first
 // byte 0xFF is data: their length need not be guessed. Every other input is a file as it is.
 
 #include "gpt2/safetensors.hpp"
@@ -31,7 +31,7 @@ std::string file_of(std::string_view input) {
   return test::safetensors_file(input.substr(0, end), input.substr(std::min(end + 1, input.size())));
 }
 
-/// What an action returns, or nothing and the error's message.
+/// The result of an action, or nothing and the error's message.
 template <class Action>
 auto outcome(const Action& action, std::string& error) -> std::optional<decltype(action())> {
   try {
@@ -131,7 +131,7 @@ FUZZ_TARGET(safetensors) {
   const std::filesystem::path again = folder / "again.safetensors";
   save_safetensors(again, tensors, mapped->metadata());
   const SafeTensors written = SafeTensors::open(again);
-  check(written.names() == mapped->names(), "what is written has the same names");
+  check(written.names() == mapped->names(), "the written file has the same names");
   for (const auto& [name, tensor] : tensors) check(same_bytes(written[name], tensor), "and the same tensors");
   std::map<std::string, std::string> metadata = mapped->metadata();
   metadata.try_emplace("format", "pt");

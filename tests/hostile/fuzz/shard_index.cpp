@@ -44,7 +44,7 @@ struct Checkpoint {
   }
 };
 
-/// What the index says of a tensor, empty if nothing.
+/// The index's entry for a tensor, empty if there is none.
 std::string shard_of(const nlohmann::json& index, const char* table) {
   std::string shard;
   for (const char* const prefix : {"", "transformer."}) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // Several threads on the same objects, for ThreadSanitizer: const tables, files and heads that are asked at the same
-// time, and operations that divide their own work. Everything is also compared with what one thread gets alone.
+// time, and operations that divide their own work. All results are also compared with those of one thread alone.
 
 #define EIGEN_USE_THREADS
 
@@ -141,6 +141,6 @@ int main() {
   Eigen::ThreadPool pool(3);
   const Eigen::ThreadPoolDevice device(&pool, 3);
   divide(device);
-  on_threads([&] { divide(device); });  // one pool for several threads, too
+  on_threads([&] { divide(device); });  // also one pool for several threads
   return 0;
 }

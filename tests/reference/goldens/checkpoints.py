@@ -100,7 +100,7 @@ def write_full_size_checkpoint(folder: Path) -> None:
 
 
 def emptied(folder: Path) -> Path:
-    """`folder`, made anew: no file of an earlier run stays behind in it."""
+    """`folder`, made anew: no file of an earlier run stays in it."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder

@@ -1,8 +1,8 @@
-"""expected.safetensors: what GPT-2's embedding layer hands to the first block, taken from the running model.
+"""expected.safetensors: GPT-2's hidden states before the first block, taken from the running model.
 
 Tensors are named `<case>.<role>`. The roles `input_ids`, `inputs_embeds`, `position_ids`, `token_type_ids`,
-`attention_mask` and `past_length` are what the caller gave. `effective_position_ids` is what the model then
-looked up in wpe, and `hidden` what reached the first block. Half-precision checkpoints also have
+`attention_mask` and `past_length` are the caller's. `effective_position_ids` are those that the model then
+looked up in wpe, and `hidden` reached the first block. Half-precision checkpoints also have
 `hidden_float32`: the same call on the same weights, widened to float32 before any arithmetic.
 """
 
@@ -29,7 +29,7 @@ INNER_PADDED = [[1, 0, 1, 1], [0, 1, 0, 1], [0, 1, 0, 0]]
 
 @dataclass
 class ForwardPass:
-    """What one forward pass of the model fed to its tables and to its first block."""
+    """The inputs of the model's tables and of its first block in one forward pass."""
 
     wte_lookups: list[torch.Tensor] = field(default_factory=list)
     position_ids: torch.Tensor | None = None
@@ -180,7 +180,7 @@ def _seen(forward_pass: ForwardPass) -> Tensors:
 
 @contextmanager
 def _recording(model: GPT2Model) -> Iterator[list[ForwardPass]]:
-    """Listens to wte, wpe and the first block; what they were given is in the list, one entry per forward pass."""
+    """Listens to wte, wpe and the first block; their inputs are in the list, one entry per forward pass."""
     passes: list[ForwardPass] = []
 
     def start(_module: torch.nn.Module, _arguments: tuple[Any, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Writing golden files, and saying in each of them what made it."""
+"""Writes golden files, each with the versions that made it."""
 
 import json
 import platform

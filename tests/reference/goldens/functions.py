@@ -1,4 +1,4 @@
-"""functions.safetensors: what PyTorch and NumPy return for the functions that need no model."""
+"""functions.safetensors: results of PyTorch and NumPy for the functions that need no model."""
 
 from pathlib import Path
 

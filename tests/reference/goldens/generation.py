@@ -1,6 +1,6 @@
-"""generation.safetensors: what whole GPT-2 models compute, from ids to logits and to generated ids.
+"""generation.safetensors: results of whole GPT-2 models, from ids to logits and to generated ids.
 
-Tensors are named `<checkpoint>.<case>.<role>`, or `<checkpoint>.<field>=<value>.<case>.<role>` where one field of the
+Tensors are named `<checkpoint>.<case>.<role>`, or `<checkpoint>.<field>=<value>.<case>.<role>` if one field of the
 configuration was changed before the checkpoint was loaded. The model computes in float32, base-f64's in float64.
 """
 

@@ -1,4 +1,4 @@
-"""gradients.safetensors: what PyTorch and a transformers GPT-2 compute backwards, and where training leads.
+"""gradients.safetensors: gradients by PyTorch and a transformers GPT-2, and the results of training.
 
 Tensors are named `<dtype>.<case>.<role>`. The model is a GPT2LMHeadModel without blocks, so that its embeddings reach
 its tied head as they are: every gradient there is comes from these layers alone.
@@ -109,7 +109,7 @@ def _tables(draw: Draw) -> Iterator[tuple[str, Tensors]]:
 
 
 def _renorm(draw: Draw) -> Iterator[tuple[str, Tensors]]:
-    """The table that a lookup with max_norm leaves behind; one of its rows is zero, one has just max_norm."""
+    """The table after a lookup with max_norm; one of its rows is zero, one has just max_norm."""
     weight = draw.normal(6, N_EMBD)
     weight[2] = 0
     weight[3] = 0

@@ -1,4 +1,4 @@
-"""max.safetensors: what Modular MAX's `Embedding(n_positions, dim=n_embd)` returns for GPT-2's positions."""
+"""max.safetensors: results of Modular MAX's `Embedding(n_positions, dim=n_embd)` for GPT-2's positions."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ TENSORS = ("position_ids", "hidden", "batch_position_ids", "batch_hidden")
 
 
 def write_max_goldens(path: Path, checkpoint: Path, python: Path | None) -> None:
-    """Leaves the file of an earlier run alone, and says so, where no Python with MAX is at hand."""
+    """Leaves the file of an earlier run alone, and says so, if no Python with MAX is at hand."""
     if python is None and find_spec("max") is None:
         print(f"{path.name}: left alone: this Python cannot import max, and no --max-python is given")
         return

@@ -1,4 +1,4 @@
-"""--check: does what the C++ save_pretrained wrote come out equal in safetensors and in transformers?"""
+"""--check: do the files of the C++ save_pretrained come out equal in safetensors and in transformers?"""
 
 from dataclasses import fields
 from pathlib import Path

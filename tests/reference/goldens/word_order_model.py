@@ -6,7 +6,7 @@ Its text is made of short documents about who does what to whom. Each states a f
     <|endoftext|> dog bites man . who bites man ? dog .
     <|endoftext|> dog bites man . who is bitten ? man .
 
-What follows can be told only from the order of the words in the fact, so the training has to learn wpe.
+The answer can be told only from the order of the words in the fact, so the training has to learn wpe.
 """
 
 import random
@@ -77,7 +77,7 @@ def _train(model: GPT2LMHeadModel, texts: random.Random) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=TRAINING_STEPS)
     for step in range(1, TRAINING_STEPS + 1):
-        # One token more than there are positions: the last position has a next word to learn from, too.
+        # One token more than there are positions: the last position also has a next word to learn from.
         tokens = _batch(texts, BATCH_SIZE, N_POSITIONS + 1)
         logits = model(tokens[:, :-1]).logits
         loss = cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())

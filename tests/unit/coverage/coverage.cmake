@@ -6,7 +6,7 @@
 #   cmake --preset sanitize -DCMAKE_CXX_COMPILER=clang++ -DGPT2_EMBEDDINGS_COVERAGE=ON
 #   cmake --build --preset sanitize && ctest --preset sanitize && cmake --build --preset sanitize --target coverage
 #
-# In builds that are not optimised, or what the compiler has left out does not count.
+# In builds that are not optimised, or lines that the compiler has left out do not count.
 option(GPT2_EMBEDDINGS_COVERAGE "Count the lines that the unit tests run, and report them" OFF)
 set(GPT2_EMBEDDINGS_LEAST_COVERAGE 97 CACHE STRING "Percent of the headers' lines below which `coverage` fails")
 mark_as_advanced(GPT2_EMBEDDINGS_LEAST_COVERAGE)
@@ -19,7 +19,7 @@ function(gpt2_embeddings_report_coverage folder)
   if(NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
     message(FATAL_ERROR "GPT2_EMBEDDINGS_COVERAGE takes Clang; the compiler is ${CMAKE_CXX_COMPILER_ID}")
   endif()
-  # The tools read what their own version of the compiler writes.
+  # The tools read the profiles of their own version of the compiler.
   string(REGEX MATCH "^[0-9]+" version ${CMAKE_CXX_COMPILER_VERSION})
   cmake_path(GET CMAKE_CXX_COMPILER PARENT_PATH beside_compiler)
   foreach(tool IN ITEMS profdata cov)

@@ -4,8 +4,9 @@
 
     report.py --tools LLVM_PROFDATA LLVM_COV --profiles DIR --include DIR --at-least PERCENT PROGRAM...
 
-The profiles are what the programs have written, which were compiled for it, since the last report; they are taken away.
-A line counts as run if one instantiation of its template ran it. What no program instantiates does not count at all.
+The profiles are those that the programs compiled for it have written since the last report; they are removed.
+A line counts as run if one instantiation of its template ran it. A template that no program instantiates does not
+count.
 """
 
 import argparse
