@@ -19,7 +19,7 @@ vcpkg_cmake_install()
 vcpkg_cmake_config_fixup(PACKAGE_NAME gpt2_embeddings CONFIG_PATH share/cmake/gpt2_embeddings)
 vcpkg_fixup_pkgconfig()
 
-# vcpkg has the licence where it has everyone's.
+# The licence goes to vcpkg's usual place.
 file(REMOVE_RECURSE "${CURRENT_PACKAGES_DIR}/share/doc")
 vcpkg_install_copyright(FILE_LIST "${SOURCE_PATH}/LICENSE")
 file(INSTALL "${CURRENT_PORT_DIR}/usage" DESTINATION "${CURRENT_PACKAGES_DIR}/share/${PORT}")
