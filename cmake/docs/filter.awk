@@ -15,6 +15,7 @@ function code_of(text) {
 function function_name(i,    text, name) {
   for (; i <= count; ++i) {
     text = code_of(line[i])
+    if (text ~ /^ *(template <.*> )?(using|concept) /) return ""
     while (match(text, /(operator *(\(\)|\[\]|[-+*\/%<>=!&|^~]+) *|[A-Za-z_][A-Za-z_0-9]*)\(/)) {
       name = substr(text, RSTART, RLENGTH)
       if (name !~ /^(requires|explicit|noexcept|decltype|alignas|sizeof)\($/) return name
