@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Embeds token ids with a checkpoint's wte and wpe: what enters GPT-2's first block.
+// Embeds a text or token ids with a checkpoint's wte and wpe: what enters GPT-2's first block.
 
 #include <algorithm>
 #include <charconv>
@@ -15,6 +15,8 @@
 #include <string_view>
 #include <vector>
 
+#include "gpt2_tokenizer.hpp"
+
 #ifndef GPT2_BUNDLED_CHECKPOINT
 #define GPT2_BUNDLED_CHECKPOINT "tests/reference/checkpoints/gpt2-tiny"
 #endif
@@ -23,14 +25,17 @@ namespace {
 
 using Ids = gpt2::IdMatrix<std::int64_t>;
 
-constexpr const char* usage = R"(Usage: embed_tokens [CHECKPOINT] --ids IDS [OPTION...]
+constexpr const char* usage = R"(Usage: embed_tokens [CHECKPOINT] --text TEXT | --ids IDS [OPTION...]
 
-Embeds token ids with the wte and wpe of a Hugging Face GPT-2 checkpoint, a folder with config.json and
+Embeds a text or token ids with the wte and wpe of a Hugging Face GPT-2 checkpoint, a folder with config.json and
 model.safetensors (or its shards), and prints what enters the model's first block. Without CHECKPOINT, a
-bundled one with 26 words is used, and "dog bites man" if --ids is missing, too.
+bundled one with 26 words is used, and "dog bites man" if neither text nor ids are given.
 
-IDS are comma-separated numbers; sequences of a batch are separated by semicolons: 15496,995;40,716
+For --text the folder must have a vocabulary as well: tokenizer.json, or vocab.json and merges.txt, or encoder.json
+and vocab.bpe, or a vocabulary.txt of whole words. IDS are comma-separated numbers; sequences of a batch are
+separated by semicolons: 15496,995;40,716
 
+  --text TEXT           a sequence; several times, a batch, in which shorter ones are padded on the right
   --ids IDS             the tokens
   --position-ids IDS    their positions: one sequence for the whole batch, or one each
   --attention-mask IDS  1 for tokens, 0 for padding: tokens are placed at 0, 1, ... wherever the padding is
@@ -44,6 +49,7 @@ status 2 and one line on stderr.
 
 struct Options {
   std::optional<std::string> checkpoint;
+  std::vector<std::string> texts;
   std::optional<Ids> ids;
   std::optional<Ids> position_ids;
   std::optional<Ids> attention_mask;
@@ -106,11 +112,12 @@ std::optional<Options> parse_options(std::span<char*> arguments) {
       options.checkpoint = name;
       continue;
     }
-    const bool known = name == "--ids" || name == "--position-ids" || name == "--attention-mask" ||
-                       name == "--past-length" || name == "--out";
+    const bool known = name == "--text" || name == "--ids" || name == "--position-ids" ||
+                       name == "--attention-mask" || name == "--past-length" || name == "--out";
     if (!known) throw std::invalid_argument("unknown option " + name + " (see --help)");
     if (++i == arguments.size()) throw std::invalid_argument(name + " needs a value");
     const std::string value = arguments[i];
+    if (name == "--text") options.texts.push_back(value);
     if (name == "--ids") options.ids = parse_ids(name, value);
     if (name == "--position-ids") options.position_ids = parse_ids(name, value);
     if (name == "--attention-mask") options.attention_mask = parse_ids(name, value);
@@ -122,8 +129,42 @@ std::optional<Options> parse_options(std::span<char*> arguments) {
       1) {
     throw std::invalid_argument("give one of --position-ids, --attention-mask and --past-length");
   }
-  if (!options.ids && options.checkpoint) throw std::invalid_argument("--ids is missing (see --help)");
+  if (options.ids && !options.texts.empty()) throw std::invalid_argument("give one of --text and --ids");
+  if (!options.ids && options.texts.empty() && options.checkpoint) {
+    throw std::invalid_argument("--text or --ids is missing (see --help)");
+  }
   return options;
+}
+
+/// Sets the ids to those of the texts, and the attention mask if they have different lengths.
+void encode_texts(const text::Tokenizer& tokenizer, Options& options) {
+  std::vector<text::Tokenizer::Ids> sequences;
+  std::size_t longest = 0;
+  std::size_t shortest = std::string::npos;
+  for (const std::string& text : options.texts) {
+    sequences.push_back(tokenizer.encode(text));
+    longest = std::max(longest, sequences.back().size());
+    shortest = std::min(shortest, sequences.back().size());
+  }
+  const auto rows = static_cast<gpt2::Index>(sequences.size());
+  const auto cols = static_cast<gpt2::Index>(longest);
+  Ids ids = Ids::Zero(rows, cols);
+  Ids mask = Ids::Zero(rows, cols);
+  for (gpt2::Index b = 0; b < rows; ++b) {
+    const text::Tokenizer::Ids& sequence = sequences[static_cast<std::size_t>(b)];
+    const auto size = static_cast<gpt2::Index>(sequence.size());
+    ids.row(b).head(size) = Eigen::Map<const gpt2::IdVector<std::int64_t>>(sequence.data(), size);
+    mask.row(b).head(size).setOnes();
+  }
+  options.ids = ids;
+  if (shortest == longest) return;
+  if (options.position_ids || options.attention_mask || options.past_length) {
+    throw std::invalid_argument("texts of different lengths are padded, which leaves no room for " +
+                                std::string(options.position_ids     ? "--position-ids"
+                                            : options.attention_mask ? "--attention-mask"
+                                                                     : "--past-length"));
+  }
+  options.attention_mask = mask;
 }
 
 /// The position of every token, as the options say.
@@ -139,17 +180,37 @@ Ids positions_of(const Options& options, const Ids& ids) {
   return gpt2::position_ids_like(ids, options.past_length.value_or(0));
 }
 
+/// The tokens of ids as they are printed, padded to one width.
+std::vector<std::string> shown_tokens(const text::Tokenizer& tokenizer, const Ids& ids) {
+  constexpr std::size_t longest = 16;
+  std::vector<std::string> tokens;
+  std::size_t width = std::string_view("token").size();
+  for (const std::int64_t id : std::span(ids.data(), static_cast<std::size_t>(ids.size()))) {
+    tokens.push_back(text::printable(tokenizer.token(id), longest));
+    width = std::max(width, text::count_characters(tokens.back()));
+  }
+  tokens.emplace_back("token");
+  for (std::string& token : tokens) token.append(width - text::count_characters(token), ' ');
+  return tokens;
+}
+
 void print_tokens(const Ids& ids, const Ids& positions, const Options& options,
-                  const gpt2::Tensor3<float>& hidden) {
+                  const gpt2::Tensor3<float>& hidden, const std::optional<text::Tokenizer>& tokenizer) {
   constexpr gpt2::Index shown = 5;
   const gpt2::Matrix<float> rows = gpt2::as_matrix(hidden);
+  std::vector<std::string> tokens;
+  if (tokenizer) tokens = shown_tokens(*tokenizer, ids);
+  const auto token = [&](gpt2::Index i) {
+    return tokens.empty() ? std::string() : "  " + tokens[static_cast<std::size_t>(i)];
+  };
   for (gpt2::Index b = 0; b < ids.rows(); ++b) {
     if (ids.rows() > 1) std::printf("sequence %td\n", b);
-    std::printf("position      id      norm  first values\n");
+    std::printf("position      id%s      norm  first values\n", token(ids.size()).c_str());
     for (gpt2::Index s = 0; s < ids.cols(); ++s) {
-      const auto row = rows.row(b * ids.cols() + s);
-      std::printf("%8lld %7lld %9.4f ", static_cast<long long>(positions(positions.rows() > 1 ? b : 0, s)),
-                  static_cast<long long>(ids(b, s)), static_cast<double>(row.norm()));
+      const gpt2::Index i = b * ids.cols() + s;
+      const auto row = rows.row(i);
+      std::printf("%8lld %7lld%s %9.4f ", static_cast<long long>(positions(positions.rows() > 1 ? b : 0, s)),
+                  static_cast<long long>(ids(b, s)), token(i).c_str(), static_cast<double>(row.norm()));
       for (gpt2::Index j = 0; j < std::min(shown, row.size()); ++j) {
         std::printf(" %9.5f", static_cast<double>(row[j]));
       }
@@ -169,13 +230,21 @@ void save(const std::string& path, const gpt2::Tensor3<float>& hidden, bool batc
   std::printf("written to %s\n", path.c_str());
 }
 
-void run(const Options& options) {
+void run(Options options) {
   if (!options.checkpoint) std::printf("no checkpoint given: using the bundled gpt2-tiny\n");
   const std::string folder = options.checkpoint.value_or(GPT2_BUNDLED_CHECKPOINT);
   const auto config = gpt2::from_pretrained<gpt2::GPT2Config>(folder);
   const auto embeddings = gpt2::from_pretrained<gpt2::GPT2Embeddings<float>>(folder);
-  if (!options.ids) std::printf("no ids given: using 0,10,1, \"dog bites man\"\n");
-  const Ids ids = options.ids.value_or((Ids(1, 3) << 0, 10, 1).finished());
+  if (!options.ids && options.texts.empty()) {
+    std::printf("no text given: using \"dog bites man\"\n");
+    options.texts = {"dog bites man"};
+  }
+  std::optional<text::Tokenizer> tokenizer;
+  if (!options.texts.empty()) {
+    tokenizer = text::Tokenizer::from_pretrained(folder, config.vocab_size);
+    encode_texts(*tokenizer, options);
+  }
+  const Ids& ids = *options.ids;
   const bool batch = ids.rows() > 1;
 
   std::printf("config: vocab_size %td, n_positions %td, n_embd %td, n_layer %td, n_head %td\n",
@@ -184,7 +253,7 @@ void run(const Options& options) {
   const gpt2::Tensor3<float> hidden = embeddings(ids, positions);
   const std::string batch_text = batch ? std::to_string(ids.rows()) + ", " : "";
   std::printf("hidden: [%s%td, %td] float32\n", batch_text.c_str(), ids.cols(), config.n_embd);
-  print_tokens(ids, positions, options, hidden);
+  print_tokens(ids, positions, options, hidden, tokenizer);
   if (options.out) save(*options.out, hidden, batch);
 }
 

@@ -402,7 +402,8 @@ class Model {
 };
 
 /// Continues each prompt with the likeliest token, again and again, until max_new_tokens are there or the
-/// config's eos_token_id, which is the last token then. Calls on_step(i) when every prompt has i new tokens.
+/// config's eos_token_id, which is the last token then. Calls on_step(i, tokens) when every prompt that has not ended
+/// has i new tokens.
 /// Throws: gpt2::ArgumentError for an empty prompt or a negative number; gpt2::IndexError for a token outside the
 /// vocabulary, or if a prompt with its new tokens is longer than n_positions.
 template <class T, class OnStep>
@@ -459,7 +460,7 @@ std::vector<Tokens> generate(const Model<T>& model, const std::vector<Tokens>& p
       generated[static_cast<std::size_t>(b)].push_back(next(b, 0));
       if (next(b, 0) == config.eos_token_id) mask(b, 0) = 0;
     }
-    on_step(step);
+    on_step(step, std::as_const(generated));
     if (step == max_new_tokens || mask.isZero()) return generated;
     input_ids = next;
   }
@@ -468,7 +469,8 @@ std::vector<Tokens> generate(const Model<T>& model, const std::vector<Tokens>& p
 template <class T>
 std::vector<Tokens> generate(const Model<T>& model, const std::vector<Tokens>& prompts,
                              Index max_new_tokens) {
-  return generate(model, prompts, max_new_tokens, [](Index /*step*/) {});
+  return generate(model, prompts, max_new_tokens,
+                  [](Index /*step*/, const std::vector<Tokens>& /*generated*/) {});
 }
 
 }  // namespace blocks

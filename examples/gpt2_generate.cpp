@@ -9,7 +9,7 @@
 #include <cstdio>
 #include <exception>
 #include <filesystem>
-#include <fstream>
+#include <functional>
 #include <optional>
 #include <span>
 #include <stdexcept>
@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "gpt2_blocks.hpp"
+#include "gpt2_tokenizer.hpp"
 
 #if __has_include(<unistd.h>)
 #include <unistd.h>
@@ -31,23 +32,25 @@ namespace {
 
 using blocks::Tokens;
 
-constexpr const char* usage = R"(Usage: gpt2_generate [CHECKPOINT] --ids IDS [OPTION...]
+constexpr const char* usage = R"(Usage: gpt2_generate [CHECKPOINT] --prompt TEXT | --ids IDS [OPTION...]
 
 Continues prompts with the likeliest tokens of a Hugging Face GPT-2 checkpoint, a folder with config.json and
 model.safetensors (or its shards). Without CHECKPOINT, a bundled one with 26 words is used, and some questions
-about who bites whom if --ids is missing, too.
+about who bites whom if there is no prompt.
 
-IDS are comma-separated numbers; prompts, of any lengths, are separated by semicolons: 15496,995;464
+For --prompt the folder must have a vocabulary as well: tokenizer.json, or vocab.json and merges.txt, or encoder.json
+and vocab.bpe, or a vocabulary.txt of whole words. The text goes on as it is generated; of several prompts, that of
+the first, and then the others follow. IDS are comma-separated numbers; prompts, of any lengths, are separated by semicolons: 15496,995;464
 
-  --ids IDS             the prompts
+  --prompt TEXT         a prompt; several times, a batch
+  --ids IDS             the prompts as token ids, which are printed as well
   --attention-mask IDS  a number for each token: 1, or 0 for padding, which is left out wherever it is
   --max-new-tokens N    stop after so many (20, or what the model has positions for); eos_token_id stops, too
   --time                print the time and the tokens per second
   --progress            show progress on stderr even if it is not a terminal
   --help                print this
 
-If the checkpoint's folder has a vocabulary.txt, one word per line, the words are printed, too. Bad input ends the
-program with status 2 and one line on stderr.
+Bad input ends the program with status 2 and one line on stderr.
 )";
 
 /// "<|endoftext|> dog bites man . who bites man ?", and the like, in the bundled checkpoint's vocabulary.
@@ -56,6 +59,7 @@ constexpr const char* bundled_prompts =
 
 struct Options {
   std::optional<std::string> checkpoint;
+  std::vector<std::string> prompts;
   std::optional<std::vector<Tokens>> ids;
   std::optional<std::vector<Tokens>> attention_mask;
   std::optional<std::int64_t> max_new_tokens;
@@ -103,10 +107,13 @@ std::optional<Options> parse_options(std::span<char*> arguments) {
       if (options.checkpoint)
         throw std::invalid_argument("two checkpoints: " + *options.checkpoint + ", " + name);
       options.checkpoint = name;
-    } else if (name != "--ids" && name != "--attention-mask" && name != "--max-new-tokens") {
+    } else if (name != "--prompt" && name != "--ids" && name != "--attention-mask" &&
+               name != "--max-new-tokens") {
       throw std::invalid_argument("unknown option " + name + " (see --help)");
     } else if (++i == arguments.size()) {
       throw std::invalid_argument(name + " needs a value");
+    } else if (name == "--prompt") {
+      options.prompts.emplace_back(arguments[i]);
     } else if (name == "--ids") {
       options.ids = parse_ids(name, arguments[i]);
     } else if (name == "--attention-mask") {
@@ -115,8 +122,10 @@ std::optional<Options> parse_options(std::span<char*> arguments) {
       options.max_new_tokens = parse_number(name, arguments[i]);
     }
   }
-  if (!options.ids && (options.checkpoint || options.attention_mask)) {
-    throw std::invalid_argument("--ids is missing (see --help)");
+  if (options.ids && !options.prompts.empty()) throw std::invalid_argument("give one of --prompt and --ids");
+  if (options.attention_mask && !options.ids) throw std::invalid_argument("--ids is missing (see --help)");
+  if (options.checkpoint && !options.ids && options.prompts.empty()) {
+    throw std::invalid_argument("--prompt or --ids is missing (see --help)");
   }
   return options;
 }
@@ -144,25 +153,30 @@ std::vector<Tokens> unpadded(const std::vector<Tokens>& ids, const std::vector<T
   return prompts;
 }
 
-/// The words of the checkpoint's vocabulary.txt; empty if it has none that fits.
-std::vector<std::string> read_vocabulary(const std::filesystem::path& folder, gpt2::Index vocab_size) {
-  std::vector<std::string> words;
-  std::ifstream file(folder / "vocabulary.txt");
-  for (std::string word; std::getline(file, word);) words.push_back(word);
-  if (words.size() != static_cast<std::size_t>(vocab_size)) words.clear();
-  return words;
+/// The checkpoint's vocabulary, which ids are printed without if it has none that fits.
+std::optional<text::Tokenizer> read_vocabulary(const std::filesystem::path& folder, gpt2::Index vocab_size) {
+  try {
+    return text::Tokenizer::from_pretrained(folder, vocab_size);
+  } catch (const text::VocabularyError&) {
+    return std::nullopt;
+  }
 }
 
-void print_tokens(const char* name, const Tokens& tokens, const std::vector<std::string>& vocabulary) {
+void print_tokens(const char* name, const Tokens& tokens, const std::optional<text::Tokenizer>& tokenizer) {
   std::string ids;
-  std::string words;
   for (const std::int64_t id : tokens) {
     if (!ids.empty()) ids += ',';
     ids += std::to_string(id);
-    if (!vocabulary.empty()) words += ' ' + vocabulary[static_cast<std::size_t>(id)];
   }
   std::printf("  %-7s %s\n", name, ids.c_str());
-  if (!words.empty()) std::printf("         %s\n", words.c_str());
+  if (!tokenizer || tokens.empty()) return;
+  try {
+    const std::string words = tokenizer->decode(tokens);
+    std::printf("          %s\n",
+                tokenizer->has_whole_words() ? words.c_str() : text::printable(words, words.size()).c_str());
+  } catch (const text::TokenError&) {
+    // A row that pads the table is no token: the ids say all there is to say.
+  }
 }
 
 bool stderr_is_a_terminal() {
@@ -173,25 +187,31 @@ bool stderr_is_a_terminal() {
 #endif
 }
 
-/// Generates, shows how far it is, and prints how long it took.
+using OnTokens = std::function<void(const std::vector<Tokens>& generated)>;
+
+/// Generates, shows how far it is, and prints how long it took. Calls on_tokens after each step, and with nothing at
+/// the end.
 std::vector<Tokens> timed_generate(const blocks::Model<float>& model, const std::vector<Tokens>& prompts,
-                                   gpt2::Index max_new_tokens, const Options& options) {
+                                   gpt2::Index max_new_tokens, const Options& options,
+                                   const OnTokens& on_tokens) {
   using Clock = std::chrono::steady_clock;
-  const bool progress = options.progress || stderr_is_a_terminal();
+  const bool progress = options.progress || (options.prompts.empty() && stderr_is_a_terminal());
   const auto seconds = [](Clock::duration time) { return std::chrono::duration<double>(time).count(); };
   const Clock::time_point start = Clock::now();
   Clock::time_point first = start;
   gpt2::Index steps = 0;
-  const auto on_step = [&](gpt2::Index step) {
+  const auto on_step = [&](gpt2::Index step, const std::vector<Tokens>& tokens) {
     steps = step;
     if (step == 1) first = Clock::now();
     if (progress) {
       std::fprintf(stderr, "\r%td of %td tokens, %.1f s", step, max_new_tokens,
                    seconds(Clock::now() - start));
     }
+    on_tokens(tokens);
   };
   std::vector<Tokens> generated = blocks::generate(model, prompts, max_new_tokens, on_step);
   const Clock::time_point end = Clock::now();
+  on_tokens({});
   if (progress && steps > 0) std::fputs("\n", stderr);
 
   if (options.time && steps > 0) {
@@ -209,10 +229,85 @@ std::vector<Tokens> timed_generate(const blocks::Model<float>& model, const std:
   return generated;
 }
 
-void run(const Options& options) {
-  if (!options.checkpoint) std::printf("no checkpoint given: using the bundled gpt2-tiny\n");
+/// How many tokens to generate: as many as asked for, or at most 20 that the model has positions for.
+gpt2::Index new_tokens_of(const Options& options, const std::vector<Tokens>& prompts,
+                          const gpt2::GPT2Config& config) {
+  std::size_t longest = 0;
+  for (const Tokens& prompt : prompts) longest = std::max(longest, prompt.size());
+  // The last new token needs no position: it is not embedded any more.
+  const gpt2::Index room = config.n_positions + 1 - static_cast<gpt2::Index>(longest);
+  return options.max_new_tokens.value_or(std::clamp<gpt2::Index>(room, 1, 20));
+}
+
+/// Writes a prompt and what is generated after it, in whole characters. The end of the text is not written.
+class TextWriter {
+ public:
+  TextWriter(const text::Tokenizer& tokenizer, std::optional<std::int64_t> eos_token_id)
+      : tokenizer_(tokenizer), eos_token_id_(eos_token_id) {}
+
+  void begin(const std::string& prompt) { write(stream_.put(prompt)); }
+
+  /// Writes those of the tokens that have come since the last call.
+  void go_on(const Tokens& tokens) {
+    for (; written_ < tokens.size(); ++written_) {
+      const bool is_end = tokens[written_] == eos_token_id_;
+      if (!is_end) write(stream_.put(tokenizer_.decode(tokens[written_], false)));
+    }
+  }
+
+  void end() { write(stream_.finish() + '\n'); }
+
+ private:
+  static void write(const std::string& text) {
+    std::fwrite(text.data(), 1, text.size(), stdout);
+    std::fflush(stdout);
+  }
+
+  const text::Tokenizer& tokenizer_;
+  std::optional<std::int64_t> eos_token_id_;
+  text::Utf8Stream stream_;
+  std::size_t written_ = 0;
+};
+
+void continue_texts(const Options& options, const std::filesystem::path& folder) {
+  // The vocabulary before the weights: what is wrong with a text is said at once.
+  const auto config = gpt2::from_pretrained<gpt2::GPT2Config>(folder);
+  const auto tokenizer = text::Tokenizer::from_pretrained(folder, config.vocab_size);
+  std::vector<Tokens> prompts;
+  for (const std::string& prompt : options.prompts) {
+    prompts.push_back(tokenizer.encode(prompt));
+    if (prompts.back().empty()) throw std::invalid_argument("--prompt: the text is empty");
+  }
+  const blocks::Model<float> model(folder);
+
+  const bool batch = prompts.size() > 1;
+  TextWriter first(tokenizer, config.eos_token_id);
+  bool has_begun = false;
+  const auto on_tokens = [&](const std::vector<Tokens>& generated) {
+    if (!has_begun) {
+      if (batch) std::printf("sequence 0\n");
+      first.begin(options.prompts.front());
+      has_begun = true;
+    }
+    if (generated.empty()) {
+      first.end();
+    } else {
+      first.go_on(generated.front());
+    }
+  };
+  const std::vector<Tokens> generated =
+      timed_generate(model, prompts, new_tokens_of(options, prompts, config), options, on_tokens);
+  for (std::size_t i = 1; i < prompts.size(); ++i) {
+    std::printf("sequence %zu\n", i);
+    TextWriter writer(tokenizer, config.eos_token_id);
+    writer.begin(options.prompts[i]);
+    writer.go_on(generated[i]);
+    writer.end();
+  }
+}
+
+void continue_ids(const Options& options, const std::filesystem::path& folder) {
   if (!options.ids) std::printf("no ids given: using %s\n", bundled_prompts);
-  const std::filesystem::path folder = options.checkpoint.value_or(GPT2_BUNDLED_CHECKPOINT);
   std::vector<Tokens> prompts = options.ids ? *options.ids : parse_ids("", bundled_prompts);
   if (options.attention_mask) prompts = unpadded(prompts, *options.attention_mask);
 
@@ -220,18 +315,24 @@ void run(const Options& options) {
   const gpt2::GPT2Config& config = model.config();
   std::printf("config: vocab_size %td, n_positions %td, n_embd %td, n_layer %td, n_head %td\n",
               config.vocab_size, config.n_positions, config.n_embd, config.n_layer, config.n_head);
-  std::size_t longest = 0;
-  for (const Tokens& prompt : prompts) longest = std::max(longest, prompt.size());
-  // The last new token needs no position: it is not embedded any more.
-  const gpt2::Index room = config.n_positions + 1 - static_cast<gpt2::Index>(longest);
-  const gpt2::Index max_new_tokens = options.max_new_tokens.value_or(std::clamp<gpt2::Index>(room, 1, 20));
-
-  const std::vector<Tokens> generated = timed_generate(model, prompts, max_new_tokens, options);
-  const std::vector<std::string> vocabulary = read_vocabulary(folder, config.vocab_size);
+  const std::vector<Tokens> generated =
+      timed_generate(model, prompts, new_tokens_of(options, prompts, config), options,
+                     [](const std::vector<Tokens>& /*generated*/) {});
+  const std::optional<text::Tokenizer> tokenizer = read_vocabulary(folder, config.vocab_size);
   for (std::size_t i = 0; i < prompts.size(); ++i) {
     std::printf("sequence %zu\n", i);
-    print_tokens("prompt", prompts[i], vocabulary);
-    print_tokens("new", generated[i], vocabulary);
+    print_tokens("prompt", prompts[i], tokenizer);
+    print_tokens("new", generated[i], tokenizer);
+  }
+}
+
+void run(const Options& options) {
+  if (!options.checkpoint) std::printf("no checkpoint given: using the bundled gpt2-tiny\n");
+  const std::filesystem::path folder = options.checkpoint.value_or(GPT2_BUNDLED_CHECKPOINT);
+  if (options.prompts.empty()) {
+    continue_ids(options, folder);
+  } else {
+    continue_texts(options, folder);
   }
 }
 

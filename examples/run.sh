@@ -1,11 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# Installs what the examples need, builds one of them, embed_tokens, and embeds tokens with it: those given, with the
-# checkpoint given, or some of the bundled one. From any folder; the second time is quick. For all examples:
+# Installs what the examples need, builds one of them, embed_tokens, and embeds a text or token ids with it: those given,
+# with the checkpoint given, or some of the bundled one. From any folder; the second time is quick. For all examples:
 # cmake --build build/release
 #
 #   sh examples/run.sh                                  the bundled checkpoint
+#   sh examples/run.sh --text "man bites dog"           the same with words of yours, of its 26
 #   sh examples/run.sh CHECKPOINT [OPTIONS...]          a folder with GPT-2's config.json and model.safetensors;
 #                                                       the options are those of embed_tokens, see --help
 set -eu
@@ -16,6 +17,18 @@ top=$(cd "$(dirname "$0")/.." && pwd)
   cd "$top"
   . cmake/setup.sh
   need_build_tools
+  # Text takes PCRE2, except with the bundled checkpoint, whose vocabulary is words.
+  case ${1:--} in
+    -*) ;;
+    *)
+      for argument do
+        if [ "$argument" = --text ]; then
+          need_file 'PCRE2, for --text' libpcre2-dev include/pcre2.h
+          break
+        fi
+      done
+      ;;
+  esac
   install_missing
   # The folder is tests/run.sh's, which turns the tests on again: neither rebuilds what the other has built.
   configure release -DGPT2_EMBEDDINGS_BUILD_TESTS=OFF

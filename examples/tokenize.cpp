@@ -17,6 +17,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <system_error>
 
 #include "gpt2_tokenizer.hpp"
 
@@ -97,12 +98,12 @@ text::Tokenizer::Ids parse_ids(std::string_view text) {
 }
 
 std::string read_file(const std::string& path) {
+  std::error_code ignored;
   std::ifstream file(path, std::ios::binary);
-  std::string bytes{std::istreambuf_iterator<char>(file), {}};
-  if (!file.is_open() || file.bad() || std::filesystem::is_directory(path)) {
+  if (!file || std::filesystem::is_directory(path, ignored)) {
     throw std::runtime_error("--file: " + path + " cannot be read");
   }
-  return bytes;
+  return {std::istreambuf_iterator<char>(file), {}};
 }
 
 std::string to_text(const text::Tokenizer::Ids& ids) {

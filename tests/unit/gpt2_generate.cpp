@@ -197,7 +197,10 @@ TEST_CASE("generation stops when every sequence has ended, and counts its steps"
   const Model<float> model(folder_of(tiny));
   const Tokens question = prompts_of(tiny).front();
   Index steps = 0;
-  const auto count = [&](Index step) { CHECK(step == ++steps); };
+  const auto count = [&](Index step, const std::vector<Tokens>& generated) {
+    CHECK(step == ++steps);
+    CHECK(generated.front().size() == static_cast<std::size_t>(step));
+  };
   const Tokens answer{0, 23, *model.config().eos_token_id};
   CHECK(blocks::generate(model, {question, question}, 20, count) == std::vector<Tokens>{answer, answer});
   CHECK(steps == 3);
