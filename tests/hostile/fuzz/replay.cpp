@@ -5,11 +5,13 @@
 
 #define FUZZ_REPLAY
 #include "config.cpp"
+#include "encode.cpp"
 #include "lookups.cpp"
 #include "position_ids.cpp"
 #include "quantized.cpp"
 #include "safetensors.cpp"
 #include "shard_index.cpp"
+#include "vocabulary.cpp"
 
 // For the targets above and the code below.
 #include <algorithm>
@@ -23,8 +25,10 @@ namespace {
 
 int replay(const std::filesystem::path& corpus) {
   const std::pair<const char*, int (*)(const std::uint8_t*, std::size_t)> targets[] = {
-      {"config", config},       {"lookups", lookups},         {"position_ids", position_ids},
-      {"quantized", quantized}, {"safetensors", safetensors}, {"shard_index", shard_index}};
+      {"config", config},           {"encode", encode},
+      {"lookups", lookups},         {"position_ids", position_ids},
+      {"quantized", quantized},     {"safetensors", safetensors},
+      {"shard_index", shard_index}, {"vocabulary", vocabulary}};
   for (const auto& [name, target] : targets) {
     std::vector<std::filesystem::path> inputs;
     for (const auto& entry : std::filesystem::directory_iterator(corpus / name))
