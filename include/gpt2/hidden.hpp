@@ -64,20 +64,43 @@ template <class H>
 requires MatrixHidden<H> || TensorHidden<H>
 using hidden_scalar_t = std::remove_pointer_t<decltype(std::declval<std::remove_reference_t<H>&>().data())>;
 
+/// Ids `[seq_length]` go with a matrix; ids `[batch, seq_length]` with a Tensor3, or a matrix
+/// `[batch * seq_length, embedding_dim]`.
+template <class H, int rank>
+concept hidden_states_must_be_a_matrix_or_for_ids_of_rank_2_a_Tensor3 = MatrixHidden<H> ||
+    (rank == 2 && TensorHidden<H>);
+
 /// Hidden states that go with ids of a rank: a matrix for rank 1; for rank 2 a Tensor3 or a
 /// matrix `[batch * seq_length, embedding_dim]`.
 template <class H, int rank>
-concept HiddenOfRank = MatrixHidden<H> ||(rank == 2 && TensorHidden<H>);
+concept HiddenOfRank =
+    hidden_states_must_be_row_major<H> && hidden_states_must_be_in_memory_not_an_expression<H> &&
+    hidden_states_must_be_a_matrix_or_for_ids_of_rank_2_a_Tensor3<H, rank>;
+
+/// Output is written to: `const` objects and maps of const memory are not.
+template <class H>
+concept output_must_be_writable = !std::is_const_v<hidden_scalar_t<H>>;
+
+/// A result in T is written as T or in a wider type.
+template <class H, class T>
+concept output_must_be_of_the_tables_scalar_or_wider =
+    SameOrWider<std::remove_const_t<hidden_scalar_t<H>>, T>;
+
+/// Input is read as the table's scalar T or as the type in which its sums are formed.
+template <class H, class T>
+concept hidden_states_must_be_of_the_tables_scalar_or_its_Accumulator =
+    std::same_as<std::remove_const_t<hidden_scalar_t<H>>, T> ||
+    std::same_as<std::remove_const_t<hidden_scalar_t<H>>, Accumulator<T>>;
 
 /// Where a result in T can be written: writable hidden states of T or a wider type.
 template <class H, class T, int rank>
-concept HiddenOutput = HiddenOfRank<H, rank> && SameOrWider<hidden_scalar_t<H>, T>;
+concept HiddenOutput =
+    HiddenOfRank<H, rank> && output_must_be_writable<H> && output_must_be_of_the_tables_scalar_or_wider<H, T>;
 
 /// Hidden states that are read: of T, or of the type its sums are formed in.
 template <class H, class T, int rank>
-concept HiddenInput = HiddenOfRank<H, rank> &&
-    (std::same_as<std::remove_const_t<hidden_scalar_t<H>>, T> ||
-     std::same_as<std::remove_const_t<hidden_scalar_t<H>>, Accumulator<T>>);
+concept HiddenInput =
+    HiddenOfRank<H, rank> && hidden_states_must_be_of_the_tables_scalar_or_its_Accumulator<H, T>;
 
 /// The result of an operation on ids of a rank: `[seq_length, n]` or `[batch, seq_length, n]`.
 template <Scalar T, int rank>

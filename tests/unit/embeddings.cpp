@@ -343,3 +343,26 @@ TEST_CASE("arguments of other types are a question, not a hard error", "[embeddi
   STATIC_REQUIRE_FALSE((CanEmbed<Floats> || CanEmbed<Row, Floats> || CanEmbed<Row, Row, Floats>));
   STATIC_REQUIRE_FALSE((CanEmbed<PastLength> || CanEmbed<Row, Row, PastLength> || CanEmbed<Row, int>));
 }
+
+TEST_CASE("without position ids, forward_into and backward take positions 0, 1, …", "[embeddings]") {
+  const GPT2Config config{.vocab_size = 11, .n_positions = 6, .n_embd = 8};
+  GPT2Embeddings<float> embeddings(config);
+  GPT2Embeddings<float> expected = embeddings;
+  const std::vector<int> ids{3, 10, 3};
+  Matrix<float> out(3, 8);
+  embeddings.forward_into(ids, out);
+  CHECK(out == expected(ids));
+  embeddings.forward_into(ids, out, Eigen::DefaultDevice());
+  CHECK(out == expected(ids));
+  embeddings.backward(ids, out);
+  expected.backward(ids, PastLength{0}, out);
+  CHECK(embeddings.wte.grad() == expected.wte.grad());
+  CHECK(embeddings.wpe.grad() == expected.wpe.grad());
+
+  const IdMatrix<int> batch = (IdMatrix<int>(2, 2) << 1, 2, 3, 4).finished();
+  Tensor3<float> tensor(2, 2, 8);
+  embeddings.forward_into(batch, tensor);
+  CHECK(test::same_bits(tensor, expected(batch)));
+  embeddings.backward(batch, tensor);
+  CHECK_THROWS_AS(embeddings.forward_into(std::vector<int>(7, 0), Matrix<float>(7, 8)), IndexError);
+}

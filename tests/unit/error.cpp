@@ -72,7 +72,8 @@ TEST_CASE("an ArgumentError about an element says where it is", "[error]") {
 
 TEST_CASE("an ArgumentError about something missing is a sentence", "[error]") {
   const ArgumentError error("grad", "there is no gradient before the first backward()");
-  CHECK(std::string(error.what()) == "[gpt2.argument_error] there is no gradient before the first backward()");
+  CHECK(std::string(error.what()) ==
+        "[gpt2.argument_error] there is no gradient before the first backward()");
   CHECK(error.name() == "grad");
   CHECK(error.coordinates().empty());
 }

@@ -53,9 +53,7 @@ TEST_CASE("a position beyond the table is refused, naming wpe and n_positions", 
 
   Matrix<float> out = Matrix<float>::Constant(1, 5, 7);
   CHECK_THROWS_AS(positions.forward_into(std::vector{8}, out), IndexError);
-  CHECK(test::error_of<ShapeError>([&] {
-          positions.forward_into(std::vector{0, 1}, out);
-        }).name() == "out");
+  CHECK(test::error_of<ShapeError>([&] { positions.forward_into(std::vector{0, 1}, out); }).name() == "out");
   CHECK(out == Matrix<float>::Constant(1, 5, 7));
 }
 

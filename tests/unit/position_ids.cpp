@@ -217,3 +217,35 @@ TEST_CASE("floating-point and bool ids have no positions", "[position_ids]") {
   STATIC_REQUIRE_FALSE((CanBeCounted<std::vector<float>> || CanBeCounted<Eigen::MatrixXf>));
   STATIC_REQUIRE_FALSE((CanBeCounted<std::array<bool, 2>> || CanBeCounted<std::vector<bool>>));
 }
+
+TEST_CASE("arange counts between numbers whose distance no double holds", "[position_ids]") {
+  const auto up = arange<double>(-1.7e308, 1.7e308, 1e308);
+  REQUIRE(up.size() == 4);
+  CHECK(up[0] == -1.7e308);
+  CHECK(up[1] == -1.7e308 + 1e308);
+  CHECK(up[3] == Approx(1.3e308));
+  const auto down = arange<double>(1.7e308, -1.7e308, -1.7e308);
+  REQUIRE(down.size() == 2);
+  CHECK(down[1] == 0);
+  const auto floats = arange<float>(-3e38F, 3e38F, 2e38F);
+  REQUIRE(floats.size() == 3);
+  CHECK(floats[2] == Approx(1e38F));
+  const auto bytes = arange<std::int8_t>(-128, 127, 100);
+  REQUIRE(bytes.size() == 3);
+  CHECK(bytes[2] == 72);
+  const auto wide = arange<std::int64_t>(std::numeric_limits<std::int64_t>::min(),
+                                         std::numeric_limits<std::int64_t>::max(), std::int64_t{1} << 62);
+  REQUIRE(wide.size() == 4);
+  CHECK(wide[3] == std::int64_t{1} << 62);
+}
+
+TEST_CASE("a past length is of any integral type, checked and never narrowed", "[position_ids]") {
+  CHECK(PastLength{std::vector<int>(3).size()}.value == 3);
+  CHECK(PastLength{std::uint8_t{200}}.value == 200);
+  CHECK(PastLength{}.value == 0);
+  const auto error =
+      test::error_of<ArgumentError>([] { (void)PastLength{std::numeric_limits<std::uint64_t>::max()}; });
+  CHECK(error.name() == "past_length");
+  CHECK(test::contains(error.what(), "18446744073709551615"));
+  CHECK(position_ids_like(std::vector<int>(2), std::size_t{5})[1] == 6);
+}

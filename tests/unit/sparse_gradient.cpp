@@ -204,9 +204,7 @@ TEST_CASE("merge refuses what does not fit, and changes nothing", "[sparse_gradi
   CHECK(shape_error.name() == "other");
   CHECK(shape_error.expected() == "[1, 2]");
   CHECK(shape_error.found() == "[1, 3]");
-  CHECK(test::error_of<ArgumentError>([&] {
-          sum.merge(gradient({5, 5}, {1, 2, 3, 4}));
-        }).name() == "rows");
+  CHECK(test::error_of<ArgumentError>([&] { sum.merge(gradient({5, 5}, {1, 2, 3, 4})); }).name() == "rows");
   CHECK(equal(sum, before));
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // Hidden states are row-major: a column-major output is refused.
-// expect: (satisfaction of|because)[^A-Za-z]*HiddenOfRank<
+// expect: hidden_states_must_be_row_major
 
 #include <Eigen/Core>
 #include <gpt2/embedding.hpp>

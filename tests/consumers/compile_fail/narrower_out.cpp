@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // Nothing is rounded on the way out: an output narrower than the table is refused.
-// expect: (satisfaction of|because)[^A-Za-z]*SameOrWider<
+// expect: output_must_be_of_the_tables_scalar_or_wider
 
 #include <gpt2/embedding.hpp>
 #include <vector>

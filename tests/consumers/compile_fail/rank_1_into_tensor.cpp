@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // Ids of rank 1 give a matrix: a tensor as their output is refused.
-// expect: (satisfaction of|because)[^A-Za-z]*HiddenOfRank<
+// expect: hidden_states_must_be_a_matrix_or_for_ids_of_rank_2_a_Tensor3
 
 #include <gpt2/embedding.hpp>
 #include <vector>

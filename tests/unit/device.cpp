@@ -17,7 +17,7 @@
 
 using namespace gpt2;
 
-TEMPLATE_TEST_CASE("any number of threads gives the same bits", "[thread_pool]", float, Eigen::bfloat16) {
+TEMPLATE_TEST_CASE("any number of threads gives the same bits", "[device]", float, Eigen::bfloat16) {
   using T = TestType;
   const GPT2Config config{.vocab_size = 1000, .n_positions = 256, .n_embd = 768};
   const IdMatrix<std::int64_t> ids = test::random_ids(4, 256, 1000, 1);
@@ -64,7 +64,7 @@ TEMPLATE_TEST_CASE("any number of threads gives the same bits", "[thread_pool]",
   }
 }
 
-TEST_CASE("threads run while the same gradient would be summed in another order by rows", "[thread_pool]") {
+TEST_CASE("threads run while the same gradient would be summed in another order by rows", "[device]") {
   // Terms of very different size: any other order of a column's sum would show.
   const std::vector<int> ids(5000, 0);
   Matrix<float> grad(5000, 64);
@@ -78,7 +78,7 @@ TEST_CASE("threads run while the same gradient would be summed in another order 
   CHECK(test::same_bits(table.grad(), expected));
 }
 
-TEST_CASE("any number of threads gives the same head, bit for bit", "[thread_pool]") {
+TEST_CASE("any number of threads gives the same head, bit for bit", "[device]") {
   // Several tiles either way, the last ones smaller.
   const Embedding<Eigen::half> fresh(700, 20);
   const auto hidden = test::drawn<float>(600, 20);
@@ -117,7 +117,7 @@ TEST_CASE("any number of threads gives the same head, bit for bit", "[thread_poo
   }
 }
 
-TEST_CASE("any number of threads gives the same quantised lookups and sums", "[thread_pool]") {
+TEST_CASE("any number of threads gives the same quantised lookups and sums", "[device]") {
   const QuantizedEmbedding wte(Embedding<float>(100, 768));
   const QuantizedGPT2Embeddings embeddings(wte, QuantizedEmbedding(Embedding<float>(256, 768)));
   const auto ids = test::random_ids(4, 256, 100, 1);
@@ -130,4 +130,19 @@ TEST_CASE("any number of threads gives the same quantised lookups and sums", "[t
     CHECK(
         test::same_bits(embeddings(ids, PastLength{}, types, device), embeddings(ids, PastLength{}, types)));
   }
+}
+
+TEST_CASE("devices have threads and a parallelFor", "[device]") {
+  STATIC_REQUIRE((Device<Eigen::DefaultDevice> && Device<test::SlicingDevice>));
+  STATIC_REQUIRE_FALSE((Device<int> || Device<std::vector<int>>));
+}
+
+TEST_CASE("a device with a policy has the device's threads", "[device]") {
+  Eigen::ThreadPool pool(2);
+  const Eigen::ThreadPoolDevice device(&pool, 2);
+  CHECK(OnDevice{device, StorePolicy::regular}.numThreads() == 2);
+  CHECK(OnDevice{device, StorePolicy::regular}.currentThreadId() == -1);
+  CHECK(OnDevice{Eigen::DefaultDevice(), StorePolicy::regular}.numThreads() == 1);
+  CHECK(OnDevice{test::SlicingDevice{}, StorePolicy::regular}.currentThreadId() == -1);
+  STATIC_REQUIRE(Device<OnDevice<Eigen::ThreadPoolDevice>>);
 }
