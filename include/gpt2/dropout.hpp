@@ -21,7 +21,7 @@ template <class H>
 concept MutableHidden = HiddenOfRank<H, 2> && Scalar<hidden_scalar_t<H>>;
 
 /// Inverted dropout, in place: each element is dropped with probability p and otherwise multiplied by
-/// 1 / (1 - p), so that its expectation stays what it was. For training; in evaluation it is not called.
+/// 1 / (1 - p), which keeps its expectation. For training; in evaluation it is not called.
 ///
 /// Whether an element is dropped depends on the seed, the step and its row-major number alone. So backward()
 /// regenerates forward()'s mask, every platform and any number of threads drop the same elements, and a
@@ -52,7 +52,7 @@ class Dropout {
     apply(step, hidden, device);
   }
 
-  /// Turns the gradient of what forward() left, at the same step, into that of what it was given: the same
+  /// Turns the gradient of forward()'s output, at the same step, into the gradient of its input: the same
   /// elements are dropped, the same factor is applied.
   /// Shape: that of hidden, as a matrix or a tensor.
   template <MutableHidden G, Device D = Eigen::DefaultDevice>

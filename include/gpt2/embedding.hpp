@@ -62,7 +62,8 @@ class Embedding {
                                       const EmbeddingOptions& options = {}) {
     return Embedding(weight, std::move(owner), options);
   }
-  template <std::same_as<Eigen::Map<Matrix<T>>> M>  // a template, so that a braced list is a map of const memory
+  template <
+      std::same_as<Eigen::Map<Matrix<T>>> M>  // a template, so that a braced list is a map of const memory
   [[nodiscard]] static Embedding view(const M& weight, std::shared_ptr<const void> owner,
                                       const EmbeddingOptions& options = {}) {
     return Embedding({weight.data(), weight.rows(), weight.cols()}, std::move(owner), options);
@@ -130,8 +131,8 @@ class Embedding {
   template <Ids X, HiddenInput<T, ids_rank<X>> G, Device D = Eigen::DefaultDevice>
   void backward(const X& ids, const G& grad_output, const D& device = {});
 
-  /// The gradient of a lookup by itself, only the rows that occur: what backward() would add to zeros, bit for
-  /// bit. The row at padding_idx is left out.
+  /// The gradient of a lookup by itself, only the rows that occur, with the bits that
+  /// backward() adds to zeros. The row at padding_idx is left out.
   /// Shape: as backward(); `[n]` rows and `[n, embedding_dim]` values for n different ids.
   /// Throws: as backward().
   /// Complexity: O(n log n) in the number of ids; the size of the table does not matter.
@@ -202,7 +203,7 @@ class Embedding {
   Matrix<T> owned_;                           // empty while borrowed_ is set
   std::shared_ptr<const Borrowed> borrowed_;  // null for an owned table
   EmbeddingOptions options_;
-  // Not a std::optional: GCC 12 would warn of its destructor where it is inlined.
+  // Not a std::optional: GCC 12 warns of its destructor once that is inlined.
   Matrix<Accumulator<T>> grad_;
   bool has_grad_ = false;
 };

@@ -27,10 +27,10 @@ namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
 template <class T, class Wte, class Wpe>
 concept both_tables_must_be_Embedding = std::same_as<Wte, Embedding<T>> && std::same_as<Wpe, Embedding<T>>;
 
-/// The input layer of GPT-2: its result enters the first block, after dropout.
+/// The input layer of GPT-2: dropout of its result is the input of the first block.
 ///
 /// The sum is `(wte[input_ids] + wpe[position_ids]) + wte[token_type_ids]`, formed in Accumulator<T> and
-/// rounded once to the output's scalar: in float and double bit for bit what Hugging Face's model computes.
+/// rounded once to the output's scalar: in float and double it has the bits of Hugging Face's model.
 ///
 /// Shapes, for all that follows. input_ids: `[seq_length]` or `[batch, seq_length]`. position_ids and
 /// token_type_ids: `[seq_length]`, `[1, seq_length]` or `[batch, seq_length]`; a single sequence is

@@ -2,7 +2,7 @@
 #pragma once
 
 /// \file
-/// Everything the library throws on purpose. Each type carries what it reports as members, and says it in
+/// The errors that the library throws on purpose. Each type carries what it reports as members, and says it in
 /// what() behind a stable tag:
 ///
 ///     [gpt2.index_error] wte: input_ids[1, 3] = 50257 is outside [0, 50257)
@@ -78,7 +78,7 @@ class SharedDetails {
 
 }  // namespace detail
 
-// A shared library whose symbols are hidden would otherwise throw a type of its own, which nobody else can catch.
+// A shared library whose symbols are hidden would otherwise throw a type of its own, which others cannot catch.
 #if defined(__GNUC__) && !defined(_WIN32)
 #define GPT2_EMBEDDINGS_VISIBLE __attribute__((visibility("default")))
 #else
@@ -107,8 +107,8 @@ class GPT2_EMBEDDINGS_VISIBLE IndexError : public Error {
         details_(Details{std::string(table), std::string(name), std::move(coordinates), saturated(value),
                          bound}) {}
 
-  /// What was asked: the tables "wte" and "wpe", "embedding" for one on its own, "lm_head" for the head, "dense"
-  /// for a matrix that a sparse gradient is added to; empty where no table was, as in position_ids_like().
+  /// The thing that was asked: the tables "wte" and "wpe", "embedding" for one on its own, "lm_head" for the head, "dense"
+  /// for a matrix that a sparse gradient is added to; empty if there was none, as in position_ids_like().
   [[nodiscard]] const std::string& table() const noexcept { return details_->table; }
   /// The argument that holds the value, e.g. "input_ids".
   [[nodiscard]] const std::string& name() const noexcept { return details_->name; }
@@ -185,7 +185,7 @@ class GPT2_EMBEDDINGS_VISIBLE ArgumentError : public Error {
  public:
   /// \param name         the option, e.g. "padding_idx"
   /// \param value        the value found
-  /// \param requirement  what is wrong with it, as the end of the sentence "name = value …"
+  /// \param requirement  the fault, as the end of the sentence "name = value …"
   template <class Number>
   requires std::is_arithmetic_v<Number> ArgumentError(std::string_view name, Number value,
                                                       std::string_view requirement)
@@ -194,7 +194,7 @@ class GPT2_EMBEDDINGS_VISIBLE ArgumentError : public Error {
   /// \param name         the argument, e.g. "attention_mask"
   /// \param coordinates  the place of the value in it
   /// \param value        the value found
-  /// \param requirement  what is wrong with it, as the end of the sentence "name[coordinates] = value …"
+  /// \param requirement  the fault, as the end of the sentence "name[coordinates] = value …"
   template <class Number>
   requires std::is_arithmetic_v<Number> ArgumentError(std::string_view name,
                                                       std::vector<std::int64_t> coordinates, Number value,
@@ -232,8 +232,8 @@ class GPT2_EMBEDDINGS_VISIBLE ArgumentError : public Error {
 class GPT2_EMBEDDINGS_VISIBLE ConfigError : public Error {
  public:
   /// \param field    the field, by its Hugging Face name; empty if the text is not JSON
-  /// \param value    the value found, as JSON; in words where it nests too deep for that
-  /// \param problem  what is wrong with it, as the end of the sentence "field = value …"
+  /// \param value    the value found, as JSON; in words if it nests too deep for that
+  /// \param problem  the fault, as the end of the sentence "field = value …"
   ConfigError(std::string_view field, std::string_view value, std::string_view problem)
       : Error("[gpt2.config_error] " + std::string(field) + (field.empty() ? "" : " = ") +
               std::string(value) + (value.empty() && field.empty() ? "" : " ") + std::string(problem)),
@@ -241,7 +241,7 @@ class GPT2_EMBEDDINGS_VISIBLE ConfigError : public Error {
 
   /// The field, by its Hugging Face name; empty if the text is not JSON.
   [[nodiscard]] const std::string& field() const noexcept { return details_->field; }
-  /// The value found, as JSON; in words where it nests too deep for that.
+  /// The value found, as JSON; in words if it nests too deep for that.
   [[nodiscard]] const std::string& value() const noexcept { return details_->value; }
 
  private:
@@ -252,13 +252,13 @@ class GPT2_EMBEDDINGS_VISIBLE ConfigError : public Error {
   detail::SharedDetails<Details> details_;
 };
 
-/// A file of a checkpoint cannot be used: missing, damaged, or not what its config says.
+/// A file of a checkpoint cannot be used: missing, damaged, or contrary to its config.
 class GPT2_EMBEDDINGS_VISIBLE CheckpointError : public Error {
  public:
   /// \param path     the file
   /// \param tensor   the tensor, or the config's field; empty if the fault is the file's
-  /// \param kind     what is wrong, as one word: see kind()
-  /// \param problem  what is wrong, as a sentence
+  /// \param kind     the fault, as one word: see kind()
+  /// \param problem  the fault, as a sentence
   CheckpointError(std::string_view path, std::string_view tensor, std::string_view kind,
                   std::string_view problem)
       : Error("[gpt2.checkpoint_error] " + std::string(path) + ": " + std::string(tensor) +
@@ -269,7 +269,7 @@ class GPT2_EMBEDDINGS_VISIBLE CheckpointError : public Error {
   [[nodiscard]] const std::string& path() const noexcept { return details_->path; }
   /// The tensor, or the config's field; empty if the fault is the file's.
   [[nodiscard]] const std::string& tensor() const noexcept { return details_->tensor; }
-  /// What is wrong, as one word. Where the reference implementation of safetensors (the Rust crate) has a
+  /// The fault, as one word. If the reference implementation of safetensors (the Rust crate) has a
   /// name for it, that name: HeaderTooSmall, HeaderTooLarge, InvalidHeaderLength, InvalidHeader,
   /// InvalidHeaderDeserialization, InvalidOffset, MetadataIncompleteBuffer, ValidationOverflow,
   /// MisalignedSlice, TensorInvalidInfo, TensorNotFound, InvalidTensorView, InvalidTensorName,

@@ -2,8 +2,8 @@
 #pragma once
 
 /// \file
-/// Everything. Headers of their own (embedding.hpp, embeddings.hpp, …) compile faster; only this one,
-/// config_json.hpp, safetensors.hpp, pretrained.hpp and quantized_checkpoint.hpp parse JSON.
+/// All headers. Including single ones (embedding.hpp, embeddings.hpp, …) compiles faster; only this one,
+/// config_json.hpp, safetensors.hpp, checkpoint.hpp, pretrained.hpp and quantized_checkpoint.hpp parse JSON.
 
 #include "gpt2/config.hpp"
 #include "gpt2/config_json.hpp"

@@ -25,7 +25,7 @@ concept WritableDense = Dense<M> && !std::is_const_v<std::remove_reference_t<M>>
 /// Fills a matrix with N(0, stddev²), rounded once to its scalar: the same numbers on every platform with
 /// IEEE arithmetic, with every compiler and optimisation level (short of -ffast-math).
 ///
-/// Element i in row-major order, whatever the storage order, is stddev * quantile((bits + 0.5) / 2^32), where
+/// Element i in row-major order, whatever the storage order, is stddev * quantile((bits + 0.5) / 2^32), in which
 /// bits are element i of the seed's Philox4x32-10 sequence and quantile is that of N(0, 1), to a float's
 /// precision. Streams of one seed are independent of each other.
 /// Throws: ArgumentError if stddev is negative or not finite.

@@ -87,7 +87,9 @@ class GPT2PositionEmbeddings {
   }
 
   /// "wpe.weight" and the table.
-  [[nodiscard]] std::array<NamedParameter<Embedding<T>>, 1> parameters() & { return {{{"wpe.weight", &wpe}}}; }
+  [[nodiscard]] std::array<NamedParameter<Embedding<T>>, 1> parameters() & {
+    return {{{"wpe.weight", &wpe}}};
+  }
   [[nodiscard]] std::array<NamedParameter<const Embedding<T>>, 1> parameters() const& {
     return {{{"wpe.weight", &wpe}}};
   }

@@ -97,8 +97,8 @@ template <Ids X, Id N = Index>
 template <Id I, Id N = Index>
 [[nodiscard]] IdVector<I> position_ids_like(std::initializer_list<I> input_ids, N past_length = 0);
 
-/// The positions of the real tokens of a padded batch: 0, 1, … counting only places where the mask is 1;
-/// places where it is 0 get masked_position, which must be a row of wpe, although its values do not matter.
+/// The positions of the real tokens of a padded batch: 0, 1, … counting only places with mask 1;
+/// places with mask 0 get masked_position, which must be a row of wpe, although its values do not matter.
 /// Left, right and inner padding.
 /// Shape: as attention_mask: `[batch, seq_length]`, or `[seq_length]` for one sequence.
 /// Throws: ArgumentError if a mask value is neither 0 nor 1 or masked_position is negative.

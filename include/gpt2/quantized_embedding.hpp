@@ -24,7 +24,7 @@ namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
 ///
 ///     scale / 2 + 2^-23 * (M + scale)
 ///
-/// half a step, and what floats round off. A scale is never less than the distance of the floats around M, so
+/// half a step, and the rounding of floats. A scale is never less than the distance of the floats around M, so
 /// the first term dominates unless the range is tiny; a row of equal floats is kept
 /// exactly, with a scale of 0.
 ///

@@ -29,20 +29,20 @@ struct ResizeOptions {
 /// of products divided by the number of rows). They are that mean itself if the covariance is not positive
 /// definite to a double's precision, as when there are no more rows than columns. Out of no rows at all, or
 /// without mean_resizing, they are N(0, 0.02²). They are computed in double, rounded once, and share nothing
-/// with what normal_() draws from the same seed.
+/// with the numbers that normal_() draws from the same seed.
 ///
 /// The result owns its table and has no gradient. It has the options of the old table; a padding_idx beyond
 /// its end is gone.
 /// Shape: `[new_num_tokens, embedding_dim]`, new_num_tokens rounded up.
 /// Throws: ArgumentError if new_num_tokens or pad_to_multiple_of is negative or makes the table too large.
-/// Complexity: where rows are drawn about the mean, O((num_embeddings + added) * embedding_dim²).
+/// Complexity: if rows are drawn about the mean, O((num_embeddings + added) * embedding_dim²).
 /// Source: transformers.PreTrainedModel.resize_token_embeddings; Hewitt, "Initializing new word embeddings
 /// for pretrained language models", 2021.
 template <Scalar T>
 [[nodiscard]] Embedding<T> resize_token_embeddings(const Embedding<T>& embedding, Index new_num_tokens,
                                                    const ResizeOptions& options = {});
 
-/// What resize_positions() puts into a longer table.
+/// The new rows of resize_positions().
 enum class PositionGrowth {
   interpolate,  ///< the old rows stretched evenly over all places, linearly; first and last row are kept
   repeat_last,  ///< appends copies of the last row

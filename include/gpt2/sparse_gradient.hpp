@@ -26,7 +26,7 @@ concept DenseOfScalar = Dense<M> && std::same_as<typename DenseOf<M>::Scalar, A>
 }  // namespace detail
 
 /// The rows of a table that have a gradient, and their gradients: all that a row-wise optimizer needs.
-/// Source: a coalesced torch.sparse_coo_tensor, as torch.nn.Embedding(sparse=True) leaves behind.
+/// Source: a coalesced torch.sparse_coo_tensor, as torch.nn.Embedding(sparse=True) makes it.
 template <class A>
 struct SparseGradient {
   IdVector<Index> rows;  ///< `[n]`, ascending, each once

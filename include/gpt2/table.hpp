@@ -2,7 +2,7 @@
 #pragma once
 
 /// \file
-/// The concept Table: what can be looked up, summed and scored.
+/// The concept Table: anything that can be looked up, summed and scored.
 
 #include <concepts>
 #include <utility>

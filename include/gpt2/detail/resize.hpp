@@ -23,7 +23,7 @@ namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
 
 namespace detail {
 
-/// The first rows of a table; what is beyond its end is not initialised.
+/// The first rows of a table; rows beyond its end are not initialised.
 template <Scalar T>
 [[nodiscard]] Matrix<T> first_rows(const Embedding<T>& embedding, Index rows) {
   Matrix<T> table(rows, embedding.embedding_dim());
