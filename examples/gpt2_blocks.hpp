@@ -345,11 +345,11 @@ class Model {
     const Index length = cache.length + seq_length;
     if (input_ids.rows() != cache.mask.rows() || length > cache.mask.cols()) {
       throw gpt2::ShapeError(
-          "input_ids", "as many rows as the cache, and no more columns than it has left",
+          "", "input_ids", "as many rows as the cache, and no more columns than it has left",
           "[" + std::to_string(input_ids.rows()) + ", " + std::to_string(seq_length) + "]");
     }
     if (attention_mask.rows() != input_ids.rows() || attention_mask.cols() != seq_length) {
-      throw gpt2::ShapeError("attention_mask", "that of input_ids", "another");
+      throw gpt2::ShapeError("", "attention_mask", "that of input_ids", "another");
     }
     cache.mask.middleCols(cache.length, seq_length) = attention_mask;
     const auto mask = cache.mask.leftCols(length);
