@@ -23,6 +23,21 @@ concept DenseOfScalar = Dense<M> && std::same_as<typename DenseOf<M>::Scalar, A>
                         !std::is_const_v<std::remove_reference_t<M>> &&
                         (DenseOf<M>::Flags & Eigen::LvalueBit) != 0;
 
+/// Throws: ShapeError if a sparse gradient's rows and values differ in number; ArgumentError if the rows are not
+/// ascending.
+template <class A>
+void check_sparse(const IdVector<Index>& rows, const Matrix<A>& values) {
+  if (rows.size() != values.rows()) {
+    throw ShapeError("", "values", to_text({rows.size(), values.cols()}),
+                     to_text({values.rows(), values.cols()}));
+  }
+  for (Index i = 1; i < rows.size(); ++i) {
+    if (rows[i] <= rows[i - 1]) {
+      throw ArgumentError("rows", {i}, rows[i], "does not come after " + to_text(rows[i - 1]));
+    }
+  }
+}
+
 }  // namespace detail
 
 /// The rows of a table that have a gradient, and their gradients: all that a row-wise optimizer needs.
@@ -45,30 +60,14 @@ struct SparseGradient {
   /// Throws: ShapeError if they differ in columns; ArgumentError if the rows of either are not ascending.
   /// Complexity: O((n + m) * embedding_dim).
   SparseGradient& merge(const SparseGradient& other);
-
- private:
-  void check() const;
 };
 
 // Implementation.
 
 template <class A>
-void SparseGradient<A>::check() const {
-  if (rows.size() != values.rows()) {
-    throw ShapeError("", "values", detail::to_text({rows.size(), values.cols()}),
-                     detail::to_text({values.rows(), values.cols()}));
-  }
-  for (Index i = 1; i < rows.size(); ++i) {
-    if (rows[i] <= rows[i - 1]) {
-      throw ArgumentError("rows", {i}, rows[i], "does not come after " + detail::to_text(rows[i - 1]));
-    }
-  }
-}
-
-template <class A>
 template <detail::DenseOfScalar<A> M>
 void SparseGradient<A>::add_to(M&& dense) const {
-  check();
+  detail::check_sparse(rows, values);
   if (rows.size() > 0 && dense.cols() != values.cols()) {
     throw ShapeError("", "dense", detail::to_text({dense.rows(), values.cols()}),
                      detail::to_text({dense.rows(), dense.cols()}));
@@ -83,8 +82,8 @@ void SparseGradient<A>::add_to(M&& dense) const {
 
 template <class A>
 SparseGradient<A>& SparseGradient<A>::merge(const SparseGradient& other) {
-  check();
-  other.check();
+  detail::check_sparse(rows, values);
+  detail::check_sparse(other.rows, other.values);
   if (rows.size() == 0) return *this = SparseGradient(other);  // all of it, or nothing if memory runs out
   if (other.rows.size() == 0) return *this;
   if (other.values.cols() != values.cols()) {

@@ -14,6 +14,7 @@
 
 #include "gpt2/detail/arguments/hidden.hpp"
 #include "gpt2/detail/arguments/ids.hpp"
+#include "gpt2/detail/arguments/sizes.hpp"
 #include "gpt2/detail/initialization.hpp"
 #include "gpt2/detail/kernels/rounding.hpp"
 #include "gpt2/detail/kernels/row_sources.hpp"
@@ -97,15 +98,8 @@ Embedding<T>::Embedding(const Eigen::Map<const Matrix<T>>& weight, std::shared_p
 
 template <Scalar T>
 EmbeddingOptions Embedding<T>::normalised(EmbeddingOptions options, Index num_embeddings) {
-  if (options.padding_idx) {
-    Index& row = *options.padding_idx;
-    if (row < -num_embeddings || row >= num_embeddings) {
-      throw ArgumentError(
-          "padding_idx", row,
-          "is outside [" + detail::to_text(-num_embeddings) + ", " + detail::to_text(num_embeddings) + ")");
-    }
-    if (row < 0) row += num_embeddings;
-  }
+  if (options.padding_idx)
+    options.padding_idx = detail::checked_padding_idx(*options.padding_idx, num_embeddings);
   return options;
 }
 

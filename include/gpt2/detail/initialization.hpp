@@ -16,23 +16,36 @@
 
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
 
-template <detail::WritableDense M>
-void normal_(M&& matrix, double stddev, std::uint64_t seed, std::uint64_t stream) {
-  using T = typename detail::DenseOf<M>::Scalar;
+namespace detail {
+
+/// Fills a matrix with elements first_element, first_element + 1, … of a seed's N(0, stddev²).
+/// Throws: ArgumentError.
+template <WritableDense M>
+void fill_normal(M&& matrix, double stddev, std::uint64_t seed, std::uint64_t stream,
+                 std::uint64_t first_element) {
+  using T = typename DenseOf<M>::Scalar;
   if (!(stddev >= 0) || !std::isfinite(stddev)) {
     throw ArgumentError("stddev", stddev, "is not a finite number of at least 0");
   }
-  detail::ElementBits bits(seed, stream);
-  std::uint64_t element = 0;
+  ElementBits bits(seed, stream);
+  std::uint64_t element = first_element;
   for (Index i = 0; i < matrix.rows(); ++i) {
     for (Index j = 0; j < matrix.cols(); ++j) {
-      const double value = stddev * static_cast<double>(detail::standard_normal(bits(element++)));
-      matrix.coeffRef(i, j) = detail::convert<T>(value);
+      const double value = stddev * static_cast<double>(standard_normal(bits(element++)));
+      matrix.coeffRef(i, j) = convert<T>(value);
     }
   }
 }
 
-namespace detail {
+/// Rows [first, last) of a table of N(0, stddev²).
+template <Scalar T>
+[[nodiscard]] Matrix<T> fresh_rows(Index first, Index last, Index embedding_dim, double stddev,
+                                   std::uint64_t seed, std::uint64_t stream) {
+  Matrix<T> weight(last - first, embedding_dim);
+  fill_normal(weight, stddev, seed, stream,
+              static_cast<std::uint64_t>(first) * static_cast<std::uint64_t>(embedding_dim));
+  return weight;
+}
 
 /// A table of N(0, stddev²).
 template <Scalar T>
@@ -40,12 +53,15 @@ template <Scalar T>
                                     std::uint64_t seed, std::uint64_t stream = 0,
                                     std::string_view rows_name = "num_embeddings") {
   check_table_size<T>(rows_name, num_embeddings, embedding_dim);
-  Matrix<T> weight(num_embeddings, embedding_dim);
-  normal_(weight, stddev, seed, stream);
-  return weight;
+  return fresh_rows<T>(0, num_embeddings, embedding_dim, stddev, seed, stream);
 }
 
 }  // namespace detail
+
+template <detail::WritableDense M>
+void normal_(M&& matrix, double stddev, std::uint64_t seed, std::uint64_t stream) {
+  detail::fill_normal(matrix, stddev, seed, stream, 0);
+}
 
 template <Scalar T>
 Matrix<T> sinusoidal(Index n_positions, Index n_embd) {

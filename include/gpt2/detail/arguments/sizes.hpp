@@ -30,4 +30,14 @@ void check_table_size(std::string_view name, Index num_embeddings, Index embeddi
   }
 }
 
+/// A padding_idx in [0, num_embeddings), where a negative one counts from the end.
+/// Throws: ArgumentError.
+[[nodiscard]] inline Index checked_padding_idx(Index row, Index num_embeddings) {
+  if (row < -num_embeddings || row >= num_embeddings) {
+    throw ArgumentError("padding_idx", row,
+                        "is outside [" + to_text(-num_embeddings) + ", " + to_text(num_embeddings) + ")");
+  }
+  return row < 0 ? row + num_embeddings : row;
+}
+
 }  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail
