@@ -429,3 +429,39 @@ TEST_CASE("other ids and outs are a question, not a hard error", "[embedding]") 
   STATIC_REQUIRE_FALSE((CanWrite<Embedding<double>, Row, Matrix<float>&>));
   STATIC_REQUIRE((CanWrite<Embedding<Eigen::half>, Row, Matrix<float>&>));
 }
+
+TEST_CASE("a writable map can be borrowed, and is copied before it is written to", "[embedding]") {
+  auto memory = std::make_shared<Matrix<float>>(test::drawn<float>(5, 4, 1));
+  const Matrix<float> original = *memory;
+  Eigen::Map<Matrix<float>> map(memory->data(), 5, 4);
+  Embedding<float> table = Embedding<float>::view(map, memory);
+  CHECK(table.weight().data() == memory->data());
+  table.mutable_weight().setZero();
+  CHECK(*memory == original);
+  CHECK(table.weight() == Matrix<float>::Zero(5, 4));
+}
+
+namespace {
+
+template <class E>
+concept HasWeight = requires(E&& table) {
+  std::forward<E>(table).weight();
+};
+template <class E>
+concept HasGrad = requires(E&& table) {
+  std::forward<E>(table).grad();
+};
+template <class E>
+concept HasMutableWeight = requires(E&& table) {
+  std::forward<E>(table).mutable_weight();
+};
+
+}  // namespace
+
+TEST_CASE("views of a temporary table do not compile", "[embedding]") {
+  using E = Embedding<float>;
+  STATIC_REQUIRE((HasWeight<E&> && HasWeight<const E&> && HasGrad<E&> && HasGrad<const E&>));
+  STATIC_REQUIRE((HasMutableWeight<E&>));
+  STATIC_REQUIRE_FALSE((HasWeight<E> || HasWeight<const E> || HasGrad<E> || HasGrad<const E>));
+  STATIC_REQUIRE_FALSE((HasMutableWeight<E> || HasMutableWeight<const E&>));
+}
