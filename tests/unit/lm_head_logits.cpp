@@ -121,7 +121,7 @@ TEMPLATE_TEST_CASE("logits are the same by dot products and by Eigen's product",
     Matrix<A> out(70, 301);
     const detail::RowView<A> result{out.data(), 70, 301, 301};
     const detail::RowView<const A> states{hidden.data(), 70, 65, 65};
-    form_logits(detail::Head<TestType>{detail::rows_of(wte.weight())}, states, 0, result, tiling,
+    form_logits(detail::Head<detail::RowView<const TestType>>{stored_rows(wte)}, states, 0, result, tiling,
                 Eigen::DefaultDevice{});
     return out;
   };

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "counted_memory.hpp"
+#include "gpt2/quantized_embedding.hpp"
 #include "plain_head.hpp"
 #include "support.hpp"
 
@@ -80,31 +81,146 @@ TEST_CASE("the gradient of the loss is that of finite differences", "[lm_head]")
   }
 }
 
-TEMPLATE_TEST_CASE("the loss and its gradients are the same with any chunk size", "[lm_head]", float,
-                   double) {
+TEMPLATE_TEST_CASE("the loss and its gradients agree however states and vocabulary are cut", "[lm_head]",
+                   float, double) {
   using T = TestType;
-  const auto weight = test::drawn<T>(301, 6, 1, 1);
-  const auto hidden = test::drawn<T>(70, 6, 2, 2);
-  const auto labels = some_labels(70, 301);
+  constexpr Index n = 70;
+  constexpr Index vocab_size = 301;
+  const auto weight = test::drawn<T>(vocab_size, 6, 1, 1);
+  const auto hidden = test::drawn<T>(n, 6, 2, 2);
+  const std::vector<Index> labels = [] {
+    std::vector<Index> some;
+    for (Index i = 0; i < n; ++i) some.push_back(i * 37 % vocab_size);
+    return some;
+  }();
   for (const double cap : {0.0, 3.0}) {
-    const CrossEntropyOptions options{.head = {.logit_soft_cap = cap}};
     Embedding<T> wte(weight);
-    const auto expected = cross_entropy(wte, hidden, labels, options);
+    const HeadOptions options{.logit_soft_cap = cap};
+    const auto expected = cross_entropy(wte, hidden, labels, {.head = options});
+    const auto check = [&](const detail::LossPlan& plan, const detail::HeadTiling& tiling) {
+      Matrix<T> grad_hidden = Matrix<T>::Zero(n, 6);
+      Matrix<T> grad = Matrix<T>::Zero(vocab_size, 6);
+      std::vector<detail::Softmax<T>> softmax(labels.size());
+      detail::LogitsMemory<T> memory(plan.states, vocab_size, plan.columns, plan.keeps_all);
+      const auto head = detail::checked_head(wte, options);
+      const detail::RowView<const T> states = detail::all_rows(hidden);
+      detail::find_loss_gradients<const T, T>(head, states, labels, softmax, 1.0 / n,
+                                              detail::all_rows(grad_hidden), detail::all_rows(grad), memory,
+                                              plan, tiling, Eigen::DefaultDevice{});
+      double loss = 0;
+      for (const auto& own : softmax) loss += own.loss() / n;
+      INFO("chunks of " << plan.states << ", rounds of " << plan.columns << ", tiles of " << tiling.states
+                        << " x " << tiling.rows << (plan.keeps_all ? ", kept" : ""));
+      CHECK(std::abs(loss - double{expected.loss}) <= tolerance<T> * double{expected.loss} / 10);
+      CHECK(relative_error(grad_hidden, expected.grad_hidden) < tolerance<T>);
+      CHECK(relative_error(grad, wte.grad()) < tolerance<T>);
+    };
     for (const Index states : {1, 9, 64}) {
-      for (const Index rows : {1, 2, 37, 300, 301, 5000}) {
-        for (const Index logits_per_round : {1, 3000}) {
-          const detail::HeadTiling tiling{states, rows, logits_per_round};
-          Embedding<T> twin(weight);
-          Matrix<T> grad_hidden(70, 6);
-          const T loss = detail::cross_entropy_into(twin, hidden, labels, grad_hidden, options,
-                                                    Eigen::DefaultDevice{}, tiling);
-          CHECK(std::abs(double{loss} - double{expected.loss}) <= tolerance<T> * double{expected.loss} / 10);
-          CHECK(relative_error(grad_hidden, expected.grad_hidden) < tolerance<T>);
-          CHECK(relative_error(twin.grad(), wte.grad()) < tolerance<T>);
+      for (const Index rows : {1, 37, 300, 5000}) {
+        for (const bool keeps_all : {false, true}) {
+          check({n, rows, keeps_all}, {.states = states, .rows = rows});
+          check({states, 2 * rows, keeps_all}, {.states = 5, .rows = rows});
         }
       }
     }
   }
+}
+
+TEST_CASE("what a workspace leads to depends on its size and the shapes", "[lm_head]") {
+  const auto plan = [](Index states, Index vocab_size, std::size_t workspace_bytes) {
+    return detail::loss_plan<float>(states, vocab_size, workspace_bytes, {});
+  };
+  constexpr std::size_t of_64_states = 64 * 50257 * sizeof(float);
+  const auto is = [](const detail::LossPlan& found, Index states, bool keeps_all) {
+    return found.states == states && found.keeps_all == keeps_all;
+  };
+  // Room for 64 states is what it takes, or for all.
+  CHECK(is(plan(1024, 50257, of_64_states), 64, true));
+  CHECK(is(plan(1024, 50257, of_64_states - 1), 1024, false));
+  CHECK(is(plan(10, 50257, of_64_states - 1), 10, true));
+  CHECK(is(plan(10, 50257, 0), 10, false));
+  // Chunks are of about one size.
+  CHECK(is(plan(1024, 50257, std::size_t{64} << 20U), 256, true));
+  CHECK(is(plan(335, 50257, std::size_t{64} << 20U), 112, false) == false);
+  CHECK(is(plan(335, 50257, std::size_t{64} << 20U), 168, true));
+  CHECK(is(plan(5000, 50257, 0), 1667, false));
+  CHECK(plan(2048, 50257, 0).columns == 256);
+  CHECK(plan(64, 50257, 0).columns == 4096);
+  CHECK(is(plan(7, 300, std::numeric_limits<std::size_t>::max()), 7, true));
+  CHECK(is(plan(0, 50257, 0), 0, true) == false);
+  CHECK(is(plan(3, 0, 0), 3, false));
+}
+
+TEMPLATE_TEST_CASE(
+    "any workspace gives the same loss and gradients to rounding, and its own bits on every device",
+    "[lm_head]", float, double, Eigen::half, Eigen::bfloat16) {
+  using T = TestType;
+  using A = Accumulator<T>;
+  constexpr Index n = 300;
+  constexpr Index vocab_size = 1000;
+  const Embedding<T> table(test::drawn<T>(vocab_size, 24, 1, 0.5));
+  const auto hidden = test::drawn<A>(n, 24, 2, 1);
+  const auto labels = some_labels(n, vocab_size);
+  for (const double cap : {0.0, 3.0}) {
+    Embedding<T> wte = table;
+    const auto expected = cross_entropy(wte, hidden, labels, {.head = {.logit_soft_cap = cap}});
+    for (const std::size_t states : {std::size_t{0}, std::size_t{63}, std::size_t{64}, std::size_t{100}}) {
+      const CrossEntropyOptions options{.head = {.logit_soft_cap = cap},
+                                        .workspace_bytes = states * vocab_size * sizeof(A)};
+      INFO("room for " << states << " states");
+      Embedding<T> one = table;
+      const auto found = cross_entropy(one, hidden, labels, options);
+      CHECK(found.loss == Approx(double{expected.loss}).epsilon(tolerance<T> / 10));
+      CHECK(relative_error(found.grad_hidden, expected.grad_hidden) < tolerance<T>);
+      CHECK(relative_error(one.grad(), wte.grad()) < tolerance<T>);
+      CHECK(cross_entropy_loss(table, hidden, labels, options) == found.loss);
+      CHECK(cross_entropy_loss(table, hidden, labels, options, test::SlicingDevice{3}) == found.loss);
+
+      Embedding<T> two = table;
+      const auto sliced = cross_entropy(two, hidden, labels, options, test::SlicingDevice{3});
+      CHECK(sliced.loss == found.loss);
+      CHECK(test::same_bits(sliced.grad_hidden, found.grad_hidden));
+      CHECK(test::same_bits(two.grad(), one.grad()));
+    }
+  }
+}
+
+TEST_CASE("losses are one for each position, and 0 where it is ignored", "[lm_head]") {
+  const Embedding<double> wte(test::drawn<double>(30, 5, 1, 1));
+  const auto hidden = test::drawn<double>(12, 5, 2, 1);
+  const auto labels = some_labels(12, 20);
+  const HeadOptions head{.vocab_size = 20, .logit_soft_cap = 2};
+  const Eigen::VectorXd losses = cross_entropy_losses(wte, hidden, labels, {.head = head});
+  REQUIRE(losses.size() == 12);
+  for (Index i = 0; i < 12; ++i) {
+    const int label = labels[static_cast<std::size_t>(i)];
+    if (label == -100) {
+      CHECK(losses[i] == 0);
+    } else {
+      const Matrix<double> state = hidden.row(i);
+      CHECK(losses[i] ==
+            Approx(plain_loss(in_double(wte.weight()), state, {label}, {.head = head})).epsilon(1e-12));
+    }
+  }
+  CHECK(losses.sum() ==
+        Approx(cross_entropy_loss(wte, hidden, labels, {.reduction = Reduction::sum, .head = head}))
+            .epsilon(1e-14));
+  const auto sums = cross_entropy_losses(wte, hidden, labels, {.reduction = Reduction::sum, .head = head},
+                                         test::SlicingDevice{});
+  CHECK(test::same_bits(sums, losses));
+
+  // Of a tensor, of a quantised table, of no positions, with a device in place of the options.
+  const QuantizedEmbedding quantized(wte);
+  Tensor3<float> batch(3, 4, 5);
+  as_matrix(batch) = hidden.cast<float>();
+  const Eigen::VectorXf quick = cross_entropy_losses(quantized, batch, labels, {.head = head});
+  CHECK(relative_error(quick, losses) < 0.05);
+  CHECK(cross_entropy_losses(wte, Matrix<double>(0, 5), std::vector<int>(), test::SlicingDevice{}).size() ==
+        0);
+  CHECK(cross_entropy_losses(wte, hidden, std::vector<int>(12, -100)).isZero(0));
+  CHECK(test::error_of<IndexError>([&] {
+          (void)cross_entropy_losses(wte, hidden, labels, {.head = {.vocab_size = 2}});
+        }).name() == "labels");
 }
 
 TEST_CASE("large logits neither overflow nor lose the loss", "[lm_head]") {
@@ -251,9 +367,14 @@ TEST_CASE("the loss of 1,024 positions and 50,257 tokens takes no 206 MB", "[lm_
     return test::memory.peak_bytes - before;
   };
   constexpr std::size_t logits_size = n * vocab_size * sizeof(float);
-  const std::size_t of_loss = peak_of([&] { (void)cross_entropy(wte, hidden, labels); });
+  const std::size_t of_loss =
+      peak_of([&] { (void)cross_entropy(wte, hidden, labels, {.workspace_bytes = 0}); });
+  const std::size_t of_default = peak_of([&] { (void)cross_entropy(wte, hidden, labels); });
+  const std::size_t of_losses = peak_of([&] { (void)cross_entropy_losses(wte, hidden, labels); });
   const std::size_t of_top_k = peak_of([&] { (void)top_k(wte, hidden, 5); });
   CHECK(of_loss < 4'000'000);
+  CHECK(of_losses < 4'000'000);
+  CHECK(of_default < (std::size_t{64} << 20U) + 4'000'000);
   CHECK(of_top_k < 4'000'000);
   // That all of them would have been noticed.
   const std::size_t of_logits = peak_of([&] { (void)logits(wte, hidden); });

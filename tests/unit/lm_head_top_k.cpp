@@ -115,9 +115,11 @@ TEST_CASE("top_k does not depend on how the work is cut", "[lm_head]") {
   const auto head = detail::checked_head(wte, {});
   const auto expected = top_k(wte, hidden, 11);
   for (const Index rows : {1, 3, 64, 1000}) {
-    for (const Index logits_per_round : {1, 100, 100000}) {
-      const auto found = detail::top_k(head, hidden, 11, Eigen::DefaultDevice{},
-                                       {.states = 2, .rows = rows, .logits_per_round = logits_per_round});
+    for (const Index bytes_per_round : {1, 800, 800000}) {
+      TopK<double> found{IdMatrix<std::int64_t>(9, 11), Matrix<double>(9, 11)};
+      const detail::RowView<const double> states = detail::all_rows(hidden);
+      find_top_k(head, states, found.ids, found.logits,
+                 {.states = 2, .rows = rows, .bytes_per_round = bytes_per_round}, Eigen::DefaultDevice{});
       CHECK(found.ids == expected.ids);
       CHECK(relative_error(found.logits, expected.logits) < 1e-15);
     }

@@ -65,4 +65,37 @@ template <Scalar T, int rank>
   }
 }
 
+/// The shape of hidden states that go with no ids, without their last dimension.
+template <class H>
+[[nodiscard]] SequenceShape shape_of_states(const H& hidden) {
+  if constexpr (TensorHidden<H>) {
+    return {hidden.dimension(0), hidden.dimension(1), 2};
+  } else {
+    return {1, hidden.rows(), 1};
+  }
+}
+
+/// The rows of any number of hidden states of embedding_dim.
+/// Throws: ShapeError.
+template <class H>
+[[nodiscard]] auto checked_states(const H& hidden, Index embedding_dim, const ArgumentName& argument) {
+  return checked_rows(hidden, shape_of_states(hidden), embedding_dim, argument);
+}
+
+/// The rows of what belongs to hidden states: of their shape, or a matrix of as many rows, or, beside a matrix, a tensor
+/// of as many.
+/// Throws: ShapeError.
+template <class H, class Other>
+[[nodiscard]] auto checked_like(const H& hidden, Other& other, Index cols, const ArgumentName& argument) {
+  if constexpr (TensorHidden<Other> && !TensorHidden<H>) {
+    if (other.dimension(0) * other.dimension(1) == hidden.rows() && other.dimension(2) == cols) {
+      return all_rows(other);
+    }
+    throw ShapeError(argument.table, argument.name, to_text({hidden.rows(), cols}),
+                     to_text({other.dimension(0), other.dimension(1), other.dimension(2)}));
+  } else {
+    return checked_rows(other, shape_of_states(hidden), cols, argument);
+  }
+}
+
 }  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail

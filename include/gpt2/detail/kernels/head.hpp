@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-/// \file The products behind the output head: logits, and what their gradient adds to hidden states and
-/// table. All of them are cut into tiles of a fixed size, each formed by one thread, so their bits depend
-/// neither on the device nor on how much of the vocabulary is asked for at a time.
+/// \file
+/// The products of the output head: logits, and what their gradient adds to hidden states and table. All of them are
+/// cut into tiles of a fixed size, each formed by one thread, so their bits depend neither on the device nor on how
+/// much of the vocabulary is asked for at a time.
+///
+/// A Head may be made of some rows of the vocabulary: row i is then token offset + i, and its owner counts labels and
+/// ids from the offset.
 
 #include <algorithm>
 #include <cmath>
-#include <cstddef>
-#include <cstdint>
 #include <type_traits>
 
 #include "gpt2/detail/kernels/dot_products.hpp"
@@ -19,31 +21,43 @@
 
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 
-/// What the head computes in, for tables that store S.
-template <class S>
-using HeadScalar = std::conditional_t<std::is_same_v<S, double>, double, float>;
-
-/// A table as the head sees it.
-template <class S>
+/// A table as the head sees it: rows, all of which are scored.
+template <class Rows>
 struct Head {
-  RowView<const S> rows;             // those that are scored
-  const float* scales = nullptr;     // of a quantised table, whose rows are scale * stored + offset;
-  const float* offsets = nullptr;    // else null
-  HeadScalar<S> logit_soft_cap = 0;  // 0 for none
+  using A = Accumulator<typename Rows::value_type>;  // what it computes in
+
+  Rows rows;
+  A logit_soft_cap = 0;  // 0 for none
+
+  [[nodiscard]] Index vocab_size() const { return rows.rows; }
+  [[nodiscard]] Index embedding_dim() const { return rows.cols; }
 };
 
-/// How the head's work is cut. The defaults keep a tile and what it is made of in the second-level cache, and
-/// what is in memory at a time at 2 MiB of float logits, or one tile's width where states are very many.
+/// Rows [first, first + size) as they are stored, to be multiplied, and what makes logits of the products. Rows that
+/// are more than what they store, such as quantised ones, have two functions of their own by these names.
+template <class S>
+[[nodiscard]] RowView<S> stored_rows_at(const RowView<S>& rows, Index first, Index size) {
+  return {rows.row(first), size, rows.cols, rows.row_stride};
+}
+template <class S, class A>
+void finish_products(const RowView<S>& /*rows*/, Index /*first*/, const RowView<const A>& /*states*/,
+                     const RowView<A>& /*products*/) {}
+
+/// How the head's work is cut. The defaults keep a tile and what it is made of in the second-level cache, and the
+/// logits of a round at 2 MiB, or one tile's width if there are very many states.
 struct HeadTiling {
-  Index states = 256;                       ///< of a tile
-  Index rows = 256;                         ///< of a tile: rows of the table, columns of logits
-  Index logits_per_round = Index{1} << 19;  ///< in memory at a time, where a whole vocabulary is gone through
+  Index states = 256;  ///< of a tile
+  Index rows = 256;    ///< of a tile: rows of the table, columns of logits
+  Index bytes_per_round =
+      Index{2} << 20U;  ///< of logits in memory, if a vocabulary is gone through in rounds
   /// Tiles of no more states are formed by dot_products(), others by Eigen's product.
   Index states_for_dot_products = most_states_for_dot_products();
 
   /// Rows of the table in a round: whole tiles, at least one, at most sixteen.
+  template <class A>
   [[nodiscard]] Index rows_per_round(Index states_size) const {
-    const Index tiles = logits_per_round / (std::max)(states_size, Index{1}) / rows;
+    const Index logits = bytes_per_round / Index{sizeof(A)};
+    const Index tiles = logits / (std::max)(states_size, Index{1}) / rows;
     return std::clamp(tiles, Index{1}, Index{16}) * rows;
   }
 };
@@ -118,33 +132,24 @@ template <class A>
 
 /// Turns products with what a table stores into logits. `first` is the row of the table that the first column
 /// belongs to.
-template <class S, class A>
-void finish_logits(const Head<S>& head, const RowView<const A>& states, Index first, const RowView<A>& out) {
-  for (Index i = 0; i < out.rows; ++i) {
-    A* const logits = out.row(i);
-    if (head.scales) {
-      // (scale * q + offset) · h = scale * (q · h) + offset * sum(h); in double, where neither product
-      // overflows. A row of scale 0 is all offset, whatever q · h is.
-      const double sum = ConstRow<A>(states.row(i), states.cols).template cast<double>().sum();
-      for (Index j = 0; j < out.cols; ++j) {
-        const auto scale = static_cast<double>(head.scales[first + j]);
-        const double scaled = scale == 0 ? 0 : scale * static_cast<double>(logits[j]);
-        logits[j] = static_cast<A>(scaled + static_cast<double>(head.offsets[first + j]) * sum);
-      }
-    }
-    if (head.logit_soft_cap != 0) {
-      for (Index j = 0; j < out.cols; ++j) logits[j] = capped(logits[j], head.logit_soft_cap);
-    }
+template <class Rows, class A>
+void finish_logits(const Head<Rows>& head, Index first, const RowView<const A>& states,
+                   const RowView<A>& logits) {
+  finish_products(head.rows, first, states, logits);
+  if (head.logit_soft_cap == 0) return;
+  for (Index i = 0; i < logits.rows; ++i) {
+    A* const row = logits.row(i);
+    for (Index j = 0; j < logits.cols; ++j) row[j] = capped(row[j], head.logit_soft_cap);
   }
 }
 
 /// out(i, j) = the logit of state i for row first + j of the table; first is a multiple of a tile's rows.
-template <class S, class A, class D>
-void form_logits(const Head<S>& head, const RowView<const A>& states, Index first, const RowView<A>& out,
+template <class Rows, class A, class D>
+void form_logits(const Head<Rows>& head, const RowView<const A>& states, Index first, const RowView<A>& out,
                  const HeadTiling& tiling, const D& device) {
   const Tiles tiles{out.rows, out.cols, tiling.states, tiling.rows};
   const Index depth = states.cols;
-  const Index cost = tiling.rows * depth * (std::min(out.rows, tiling.states) + Index{sizeof(S)});
+  const Index cost = tiling.rows * depth * (std::min)(out.rows, tiling.states);
   for_parts(device, tiles.size(), cost, [&](Index begin, Index end) {
     Matrix<A> storage;
     RowView<const A> block{};
@@ -152,7 +157,7 @@ void form_logits(const Head<S>& head, const RowView<const A>& states, Index firs
     for (Index t = begin; t < end; ++t) {
       const Tile tile = tiles[t];
       const RowView<const A> some = middle_rows(states, tile.first_row, tile.rows);
-      const RowView<const S> stored = middle_rows(head.rows, first + tile.first_col, tile.cols);
+      const auto stored = stored_rows_at(head.rows, first + tile.first_col, tile.cols);
       const RowView<A> result = part(out, tile);
       if (some.rows <= tiling.states_for_dot_products) {
         dot_products(some, stored, result);
@@ -161,21 +166,44 @@ void form_logits(const Head<S>& head, const RowView<const A>& states, Index firs
         block_begin = tile.first_col;
         as_operand(result).noalias() = as_operand(some) * as_operand(block).transpose();
       }
-      finish_logits(head, some, first + tile.first_col, result);
+      finish_logits(head, first + tile.first_col, some, result);
     }
   });
 }
 
-/// Goes through the vocabulary, as many rows at a time as `round` has columns: forms their logits in it, and
-/// calls body(first, logits), `first` being the row of the first column.
-template <class S, class A, class D, class Body>
-void for_rounds(const Head<S>& head, const RowView<const A>& states, Matrix<A>& round,
-                const HeadTiling& tiling, const D& device, const Body& body) {
-  const Index vocab_size = head.rows.rows;
-  for (Index first = 0; first < vocab_size; first += round.cols()) {
-    const Index size = (std::min)(round.cols(), vocab_size - first);
-    const RowView<A> logits{round.data(), states.rows, size, round.cols()};
-    form_logits(head, states, first, logits, tiling, device);
+/// Memory for the logits of some states: of one round of the vocabulary after the other, or of all rounds.
+template <class A>
+class LogitsMemory {
+ public:
+  /// `columns` are those of a round.
+  LogitsMemory(Index states, Index vocab_size, Index columns, bool keeps_all)
+      : logits_(states, keeps_all ? vocab_size : (std::min)(columns, vocab_size)),
+        columns_(columns),
+        keeps_all_(keeps_all) {}
+
+  [[nodiscard]] bool keeps_all() const { return keeps_all_; }
+  [[nodiscard]] Index columns() const { return columns_; }
+  /// Where the logits of the first states for rows [first, first + size) of the table are.
+  [[nodiscard]] RowView<A> at(Index states, Index first, Index size) {
+    return {logits_.data() + (keeps_all_ ? first : 0), states, size, logits_.cols()};
+  }
+
+ private:
+  Matrix<A> logits_;
+  Index columns_;
+  bool keeps_all_;
+};
+
+/// Goes through the vocabulary in rounds: forms their logits, unless they have been formed and kept, and calls
+/// body(first, logits), `first` being the row of the first column.
+template <class Rows, class A, class D, class Body>
+void for_rounds(const Head<Rows>& head, const RowView<const A>& states, LogitsMemory<A>& memory,
+                bool are_kept, const HeadTiling& tiling, const D& device, const Body& body) {
+  const Index vocab_size = head.vocab_size();
+  for (Index first = 0; first < vocab_size; first += memory.columns()) {
+    const Index size = (std::min)(memory.columns(), vocab_size - first);
+    const RowView<A> logits = memory.at(states.rows, first, size);
+    if (!are_kept) form_logits(head, states, first, logits, tiling, device);
     body(first, logits);
   }
 }
@@ -183,7 +211,7 @@ void for_rounds(const Head<S>& head, const RowView<const A>& states, Matrix<A>& 
 /// Given the gradient of the logits of rows [first, first + grad_logits.cols), adds grad_logits times these
 /// rows to grad_hidden, and grad_logits transposed times states to the rows' gradient.
 template <class S, class A, class D>
-void add_head_gradients(const Head<S>& head, const RowView<const A>& states, Index first,
+void add_head_gradients(const Head<RowView<S>>& head, const RowView<const A>& states, Index first,
                         const RowView<const A>& grad_logits, const RowView<A>& grad_hidden,
                         const RowView<A>& grad, const HeadTiling& tiling, const D& device) {
   const Index depth = states.cols;
@@ -212,6 +240,30 @@ void add_head_gradients(const Head<S>& head, const RowView<const A>& states, Ind
           as_operand(part(grad_logits, {0, states.rows, tile.first_row, tile.rows})).transpose() *
           as_operand(part(states, {0, states.rows, tile.first_col, tile.cols}));
     }
+  });
+}
+
+/// Adds the gradients that grad_logits, `[states, vocab_size]`, leads to: those of the states to grad_hidden, those of
+/// the table to grad. With a soft cap the logits are formed again, in `memory`, a round at a time.
+template <class S, class G, class A, class D>
+void add_logits_gradients(const Head<RowView<S>>& head, const RowView<const A>& states,
+                          const RowView<G>& grad_logits, const RowView<A>& grad_hidden,
+                          const RowView<A>& grad, LogitsMemory<A>& memory, const HeadTiling& tiling,
+                          const D& device) {
+  const A cap = head.logit_soft_cap;
+  Matrix<A> widened;
+  for_rounds(head, states, memory, cap == 0, tiling, device, [&](Index first, const RowView<A>& logits) {
+    auto gradients = widened_rows(part(grad_logits, {0, states.rows, first, logits.cols}), widened);
+    if (cap != 0) {
+      for (Index i = 0; i < states.rows; ++i) {
+        for (Index j = 0; j < logits.cols; ++j) {
+          A& logit = logits.row(i)[j];
+          logit = gradients.row(i)[j] * capped_derivative(logit, cap);
+        }
+      }
+      gradients = {logits.data, logits.rows, logits.cols, logits.row_stride};
+    }
+    add_head_gradients(head, states, first, gradients, grad_hidden, grad, tiling, device);
   });
 }
 

@@ -8,7 +8,9 @@
 
 #include "gpt2/detail/kernels/avx2.hpp"
 #include "gpt2/detail/kernels/packets.hpp"
+#include "gpt2/detail/kernels/parallel.hpp"
 #include "gpt2/detail/kernels/row_sums.hpp"
+#include "gpt2/detail/rows.hpp"
 #include "gpt2/scalar.hpp"
 
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
@@ -39,6 +41,27 @@ struct QuantizedRows {
 inline void prefetch_columns(const QuantizedRow& row, Index first, Index size) {
   prefetch_columns(row.values, first, size);
 }
+
+/// See head.hpp.
+[[nodiscard]] inline RowView<const std::int8_t> stored_rows_at(const QuantizedRows& rows, Index first,
+                                                               Index size) {
+  return {rows.values + first * rows.cols, size, rows.cols, rows.cols};
+}
+/// (scale * q + offset) · h = scale * (q · h) + offset * sum(h); in double, where neither product overflows. A row of
+/// scale 0 is all offset, whatever q · h is.
+inline void finish_products(const QuantizedRows& rows, Index first, const RowView<const float>& states,
+                            const RowView<float>& products) {
+  for (Index i = 0; i < products.rows; ++i) {
+    const double sum = ConstRow<float>(states.row(i), states.cols).cast<double>().sum();
+    float* const row = products.row(i);
+    for (Index j = 0; j < products.cols; ++j) {
+      const auto scale = static_cast<double>(rows.scales[first + j]);
+      const double scaled = scale == 0 ? 0 : scale * static_cast<double>(row[j]);
+      row[j] = static_cast<float>(scaled + static_cast<double>(rows.offsets[first + j]) * sum);
+    }
+  }
+}
+
 inline namespace GPT2_EMBEDDINGS_PACKETS {
 template <class P>
 [[nodiscard]] P dequantized(const QuantizedRow& row, const P& values) {

@@ -53,8 +53,8 @@ void keep_best(std::span<Candidate<A>> best, Index first, const A* logits, Index
 }
 
 /// Writes the k best tokens of each state, best first.
-template <class S, class A, class D>
-void find_top_k(const Head<S>& head, const RowView<const A>& states, IdMatrix<std::int64_t>& ids,
+template <class Rows, class A, class D>
+void find_top_k(const Head<Rows>& head, const RowView<const A>& states, IdMatrix<std::int64_t>& ids,
                 Matrix<A>& logits, const HeadTiling& tiling, const D& device) {
   const Index k = ids.cols();
   if (ids.size() == 0) return;
@@ -62,8 +62,8 @@ void find_top_k(const Head<S>& head, const RowView<const A>& states, IdMatrix<st
   const auto best = [&](Index i) {
     return std::span(candidates).subspan(static_cast<std::size_t>(i * k), static_cast<std::size_t>(k));
   };
-  Matrix<A> round(states.rows, (std::min)(tiling.rows_per_round(states.rows), head.rows.rows));
-  for_rounds(head, states, round, tiling, device, [&](Index first, const RowView<A>& out) {
+  LogitsMemory<A> memory(states.rows, head.vocab_size(), tiling.rows_per_round<A>(states.rows), false);
+  for_rounds(head, states, memory, false, tiling, device, [&](Index first, const RowView<A>& out) {
     for_rows(device, states.rows, out.cols * Index{sizeof(A)}, [&](Index begin, Index end) {
       for (Index i = begin; i < end; ++i) keep_best(best(i), first, out.row(i), out.cols);
     });
