@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+/// \file
+/// Embedding layers on several machines, over MPI: tables whose rows are divided among ranks, and the head over them.
+/// The only header that needs MPI (3.1); no other one includes it.
+///
+/// An operation is collective unless it is called local: all ranks of the communicator call it, all in the same order.
+/// It checks its arguments on every rank, all ranks agree in one small message, and only then is anything exchanged or
+/// written. If any rank cannot go on, every rank throws the error of the lowest such rank, as OnRank of the type that
+/// the one-process function would have thrown, with `rank R: ` after the tag. This includes std::bad_alloc. Tables,
+/// gradients and outputs are as they were (a gradient that was not there may be there, zero), and the communicator
+/// can be used on. Arguments that must be the same on all ranks and are not are an ArgumentError named like the
+/// argument; ranks that are in different operations are an MpiError. Not covered is memory that runs out inside MPI.
+///
+/// Thrown only where they occur, as plain MpiError: MPI is not initialised, or finalised; a call from another thread
+/// than MPI's main one below MPI_THREAD_SERIALIZED; errors of MPI's own, after which the communicator may only be
+/// destroyed. Devices with several threads need MPI_THREAD_FUNNELED. Results do not depend on the device, bit for bit.
+
+#ifndef OMPI_SKIP_MPICXX
+#define OMPI_SKIP_MPICXX 1
+#endif
+#ifndef MPICH_SKIP_MPICXX
+#define MPICH_SKIP_MPICXX 1
+#endif
+#include <mpi.h>
+
+#include <array>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <initializer_list>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "gpt2/config.hpp"
+#include "gpt2/embedding.hpp"
+#include "gpt2/embeddings.hpp"
+#include "gpt2/error.hpp"
+#include "gpt2/lm_head.hpp"
+#include "gpt2/pretrained.hpp"
+#include "gpt2/sparse_gradient.hpp"
+#include "gpt2/types.hpp"
+
+namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
+
+/// MPI cannot be used, an MPI function failed, or ranks are in different operations.
+class GPT2_EMBEDDINGS_VISIBLE MpiError : public Error {
+ public:
+  /// \param function  the MPI function that failed; empty if none did
+  /// \param code      the error class
+  /// \param problem   what is wrong
+  MpiError(std::string_view function, int code, std::string_view problem)
+      : Error("[gpt2.mpi_error] " + std::string(function) + (function.empty() ? "" : ": ") +
+              std::string(problem)),
+        details_(Details{std::string(function), code}) {}
+
+  /// The MPI function that failed; empty if none did.
+  [[nodiscard]] const std::string& function() const noexcept { return details_->function; }
+  /// The error class of MPI; MPI_ERR_OTHER if no function failed.
+  [[nodiscard]] int code() const noexcept { return details_->code; }
+
+ private:
+  struct Details {
+    std::string function;
+    int code;
+  };
+  detail::SharedDetails<Details> details_;
+};
+
+/// An error that a collective operation throws on all ranks. E is IndexError, ShapeError, ArgumentError, ConfigError,
+/// CheckpointError, MpiError, Error (for foreign exceptions: `[gpt2.error] rank 1: …`) or std::bad_alloc. The members
+/// are those of the error on its rank.
+template <class E>
+class GPT2_EMBEDDINGS_VISIBLE OnRank : public E {
+ public:
+  OnRank(const E& error, int rank);
+
+  /// The rank where it occurred; the lowest, if on several.
+  [[nodiscard]] int rank() const noexcept { return rank_; }
+  /// The error's text with `rank R: ` after its tag.
+  [[nodiscard]] const char* what() const noexcept override { return text_->data(); }
+
+ private:
+  int rank_;
+  detail::SharedDetails<std::string> text_;
+};
+/// Allocates nothing: `rank R: std::bad_alloc`.
+template <>
+class GPT2_EMBEDDINGS_VISIBLE OnRank<std::bad_alloc> : public std::bad_alloc {
+ public:
+  explicit OnRank(int rank) noexcept;
+  [[nodiscard]] int rank() const noexcept { return rank_; }
+  [[nodiscard]] const char* what() const noexcept override { return text_.data(); }
+
+ private:
+  int rank_;
+  std::array<char, 32> text_{};
+};
+
+/// The options of a communicator.
+struct CommunicatorOptions {
+  /// Rows, ids and gradients travel in messages of at most this size: in [1, 2^31 - 1], the same on all ranks.
+  std::size_t max_message_bytes = std::size_t{1} << 30;
+};
+
+namespace detail {
+class Channel;
+}
+
+/// A duplicate of the user's communicator, shared by its copies and by tables: no message of the library's meets one of
+/// the user's. The last copy frees it (all ranks should destroy in the same order), or leaves it alone after
+/// MPI_Finalize. One thread at a time may use it, in calls of which all calls of MPI are made.
+class Communicator {
+ public:
+  /// Collective over users.
+  /// Throws: ArgumentError if max_message_bytes is outside its range; local MpiError if users is MPI_COMM_NULL or an
+  /// intercommunicator.
+  explicit Communicator(MPI_Comm users, const CommunicatorOptions& options = {});
+
+  // All of these are local.
+  [[nodiscard]] int rank() const noexcept;
+  [[nodiscard]] int size() const noexcept;
+  [[nodiscard]] MPI_Comm get() const noexcept;
+  [[nodiscard]] std::size_t max_message_bytes() const noexcept;
+
+ private:
+  friend detail::Channel& channel_of(const Communicator& comm) noexcept { return *comm.channel_; }
+
+  std::shared_ptr<detail::Channel> channel_;
+};
+
+/// What ranks pass: the same ids, states, labels and gradients on all, or each its own, of any size, none included.
+enum class Batch { same, own };
+
+/// The order in which gradients of Batch::own are summed: that of one process which saw the ranks' batches one after the
+/// other in rank order; or each rank's own sum first, and these in rank order, which sends fewer rows.
+enum class GradientOrder { tokens, ranks };
+
+/// The options of a sharded table.
+struct ShardedOptions {
+  std::optional<Index> padding_idx = std::nullopt;       ///< as in EmbeddingOptions: a row of the whole table
+  GradientOrder gradient_order = GradientOrder::tokens;  ///< without effect for Batch::same
+
+  /// Whether all options are equal.
+  bool operator==(const ShardedOptions&) const = default;
+};
+
+/// The first row of a rank, if num_embeddings rows are divided evenly among size ranks: floor(num_embeddings * rank /
+/// size), where there are 2048 * size rows or more rounded down to a multiple of 256; num_embeddings for rank == size.
+/// Local.
+/// Throws: ArgumentError if num_embeddings is negative, size is not positive, or rank is outside [0, size].
+[[nodiscard]] Index shard_begin(Index num_embeddings, int rank, int size);
+
+/// A table whose rows are divided among the ranks of a communicator. Copies share the communicator and have a gradient
+/// of their own.
+///
+/// Throws, in all that is collective: what Embedding's function does, and ShapeError (`shard`) if shard() was assigned a
+/// table of another size. Batch::same: ids and gradients must be the same on all ranks.
+template <Scalar T>
+class ShardedEmbedding {
+ public:
+  /// A fresh table of the bits of `Embedding<T>(num_embeddings, embedding_dim, {padding_idx}, seed)`, of which each
+  /// rank draws its own rows. All arguments must be the same on all ranks.
+  ShardedEmbedding(const Communicator& comm, Batch batch, Index num_embeddings, Index embedding_dim,
+                   const ShardedOptions& options = {}, std::uint64_t seed = default_seed);
+  /// The table that the ranks' rows are, one after the other. Rows must have no options of their own: they belong to the
+  /// whole. Batch, options, T and embedding_dim must be the same on all ranks.
+  ShardedEmbedding(const Communicator& comm, Batch batch, Embedding<T> rows,
+                   const ShardedOptions& options = {});
+
+  // These are local. offsets() are size + 1 first rows: rank r has rows [offsets()[r], offsets()[r + 1]).
+  [[nodiscard]] Index num_embeddings() const noexcept { return offsets_.back(); }
+  [[nodiscard]] Index embedding_dim() const noexcept { return embedding_dim_; }
+  [[nodiscard]] const ShardedOptions& options() const noexcept {
+    return options_;
+  }  ///< padding_idx in [0, V)
+  [[nodiscard]] Batch batch() const noexcept { return batch_; }
+  [[nodiscard]] const Communicator& communicator() const noexcept { return comm_; }
+  [[nodiscard]] std::span<const Index> offsets() const noexcept { return offsets_; }
+  [[nodiscard]] Index first_row() const noexcept { return offsets_[static_cast<std::size_t>(comm_.rank())]; }
+  /// This rank's rows and their gradient; its row i is row first_row() + i of the table.
+  [[nodiscard]] Embedding<T>& shard() noexcept { return shard_; }
+  [[nodiscard]] const Embedding<T>& shard() const noexcept { return shard_; }
+
+  /// The rows of the ids, bit for bit; shapes as Embedding's. A row travels at most once to each rank that asks for it.
+  template <Ids X, Device D = Eigen::DefaultDevice>
+  [[nodiscard]] Hidden<T, ids_rank<X>> operator()(const X& ids, const D& device = {}) const;
+  template <Id I, Device D = Eigen::DefaultDevice>
+  [[nodiscard]] Matrix<T> operator()(std::initializer_list<I> ids, const D& device = {}) const {
+    return (*this)(detail::as_span(ids), device);
+  }
+  template <Ids X, HiddenOutput<T, ids_rank<X>> Out, Device D = Eigen::DefaultDevice>
+  void forward_into(const X& ids, Out&& out, const D& device = {}) const;
+
+  /// Adds the gradient of a lookup to shard().grad(), in the table's GradientOrder.
+  template <Ids X, HiddenInput<T, ids_rank<X>> G, Device D = Eigen::DefaultDevice>
+  void backward(const X& ids, const G& grad_output, const D& device = {});
+
+  /// What backward() would add to zeros, only the rows that occur, by their numbers in shard().
+  template <Ids X, HiddenInput<T, ids_rank<X>> G, Device D = Eigen::DefaultDevice>
+  [[nodiscard]] SparseGradient<Accumulator<T>> sparse_backward(const X& ids, const G& grad_output,
+                                                               const D& device = {}) const;
+
+ private:
+  Communicator comm_;
+  Batch batch_;
+  ShardedOptions options_;
+  std::vector<Index> offsets_;
+  Index embedding_dim_ = 0;
+  Embedding<T> shard_;
+};
+
+/// GPT2Embeddings with a sharded wte and a wpe that is whole on every rank: the same bits, without token types and soft
+/// prompts. Shapes and errors are those of GPT2Embeddings.
+template <Scalar T>
+class ShardedGPT2Embeddings {
+  using BracedIds = std::initializer_list<std::int64_t>;
+
+ public:
+  /// Throws: ArgumentError (`wpe`) if bits of position_table differ from rank 0's, or it has scale_grad_by_freq.
+  ShardedGPT2Embeddings(ShardedEmbedding<T> token_table, Embedding<T> position_table);
+  /// Fresh tables, as GPT2Embeddings draws them. All arguments must be the same on all ranks.
+  ShardedGPT2Embeddings(const Communicator& comm, Batch batch, const GPT2Config& config,
+                        std::uint64_t seed = default_seed, const ShardedOptions& options = {});
+
+  template <Ids X, Device D = Eigen::DefaultDevice>
+  [[nodiscard]] Hidden<T, ids_rank<X>> operator()(const X& input_ids, const D& device = {}) const {
+    return sum(input_ids, PastLength(), device);
+  }
+  template <Id I, Device D = Eigen::DefaultDevice>
+  [[nodiscard]] Matrix<T> operator()(std::initializer_list<I> input_ids, const D& device = {}) const {
+    return sum(detail::as_span(input_ids), PastLength(), device);
+  }
+  template <Ids X, PositionIds P = BracedIds, Device D = Eigen::DefaultDevice>
+  [[nodiscard]] Hidden<T, ids_rank<X>> operator()(const X& input_ids, const P& position_ids,
+                                                  const D& device = {}) const {
+    return sum(input_ids, position_ids, device);
+  }
+  template <Id I, PositionIds P = BracedIds, Device D = Eigen::DefaultDevice>
+  [[nodiscard]] Matrix<T> operator()(std::initializer_list<I> input_ids, const P& position_ids,
+                                     const D& device = {}) const {
+    return sum(detail::as_span(input_ids), position_ids, device);
+  }
+  template <Ids X, HiddenOutput<T, ids_rank<X>> Out, Device D = Eigen::DefaultDevice>
+  void forward_into(const X& input_ids, Out&& out, const D& device = {}) const {
+    sum_into(input_ids, PastLength(), out, device);
+  }
+  template <Ids X, PositionIds P, HiddenOutput<T, ids_rank<X>> Out, Device D = Eigen::DefaultDevice>
+  void forward_into(const X& input_ids, const P& position_ids, Out&& out, const D& device = {}) const {
+    sum_into(input_ids, position_ids, out, device);
+  }
+
+  /// Adds to wte.shard().grad() and, on every rank alike, to wpe.grad(): the gradient of all ranks' batches, which needs
+  /// no further reduction. wpe.grad() is taken to be the same on all ranks before.
+  template <Ids X, HiddenInput<T, ids_rank<X>> G, Device D = Eigen::DefaultDevice>
+  void backward(const X& input_ids, const G& grad_output, const D& device = {}) {
+    sum_backward(input_ids, PastLength(), grad_output, device);
+  }
+  template <Ids X, PositionIds P, HiddenInput<T, ids_rank<X>> G, Device D = Eigen::DefaultDevice>
+  void backward(const X& input_ids, const P& position_ids, const G& grad_output, const D& device = {}) {
+    sum_backward(input_ids, position_ids, grad_output, device);
+  }
+
+  /// "wte.weight" and this rank's rows, "wpe.weight" and wpe. Local.
+  [[nodiscard]] std::array<NamedParameter<Embedding<T>>, 2> parameters() & {
+    return {{{"wte.weight", &wte.shard()}, {"wpe.weight", &wpe}}};
+  }
+  [[nodiscard]] std::array<NamedParameter<const Embedding<T>>, 2> parameters() const& {
+    return {{{"wte.weight", &wte.shard()}, {"wpe.weight", &wpe}}};
+  }
+  [[nodiscard]] std::array<NamedParameter<const Embedding<T>>, 2> parameters() const&& = delete;
+
+  ShardedEmbedding<T> wte;  ///< the token table, `[vocab_size, n_embd]`
+  Embedding<T> wpe;         ///< the position table, `[n_positions, n_embd]`, the same on all ranks
+
+ private:
+  template <class X, class P, class D>
+  [[nodiscard]] Hidden<T, ids_rank<X>> sum(const X& input_ids, const P& position_ids, const D& device) const;
+  template <class X, class P, class Out, class D>
+  void sum_into(const X& input_ids, const P& position_ids, Out& out, const D& device) const;
+  template <class X, class P, class G, class D>
+  void sum_backward(const X& input_ids, const P& position_ids, const G& grad_output, const D& device);
+};
+
+namespace detail {
+
+/// A row-major matrix of float or double that can be written to.
+template <class M>
+concept Reducible =
+    MatrixHidden<M> &&
+    !std::is_const_v<std::remove_pointer_t<decltype(std::declval<std::remove_reference_t<M>&>().data())>> &&
+    std::floating_point<typename DenseOf<M>::Scalar>;
+
+}  // namespace detail
+
+/// The sum of all ranks' matrices in rank order, ((g0 + g1) + g2) + …, in place: the same bits on every rank and in
+/// every run. A rank sends 2 (size - 1) / size of the matrix.
+/// Shape: matrix: a row-major Matrix, Map or Block of float or double, the same on all ranks.
+/// Throws: ArgumentError (`rows`, `cols`) if shapes differ.
+template <detail::Reducible M>
+void all_reduce(const Communicator& comm, M&& matrix);
+
+/// What merging all ranks' gradients in rank order gives, bit for bit.
+/// Shape: values of as many columns on all ranks, also where there are no rows.
+/// Throws: as SparseGradient::merge; ArgumentError (`values`) if columns differ.
+/// Complexity: a rank sends its own rows once, and its share of the union to all.
+template <class A>
+[[nodiscard]] SparseGradient<A> all_reduce(const Communicator& comm, const SparseGradient<A>& sparse);
+
+}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI
+
+#include "gpt2/detail/mpi/agreement.hpp"
+#include "gpt2/detail/mpi/all_reduce.hpp"
+#include "gpt2/detail/mpi/communicator.hpp"
+#include "gpt2/detail/mpi/errors.hpp"
+#include "gpt2/detail/mpi/gradients.hpp"
+#include "gpt2/detail/mpi/hash.hpp"
+#include "gpt2/detail/mpi/lookup.hpp"
+#include "gpt2/detail/mpi/sharded_embedding.hpp"
+#include "gpt2/detail/mpi/sharded_embeddings.hpp"
