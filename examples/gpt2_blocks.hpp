@@ -13,23 +13,17 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <filesystem>
-#include <fstream>
+#include <gpt2/checkpoint.hpp>
 #include <gpt2/config.hpp>
-#include <gpt2/config_json.hpp>
 #include <gpt2/embedding.hpp>
 #include <gpt2/embeddings.hpp>
 #include <gpt2/error.hpp>
 #include <gpt2/lm_head.hpp>
 #include <gpt2/position_ids.hpp>
 #include <gpt2/pretrained.hpp>
-#include <gpt2/safetensors.hpp>
 #include <gpt2/types.hpp>
 #include <limits>
-#include <map>
-#include <memory>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
 #include <vector>
@@ -41,111 +35,50 @@ using gpt2::Matrix;
 using IdBatch = gpt2::IdMatrix<std::int64_t>;
 using Tokens = std::vector<std::int64_t>;
 
-/// A tensor of a checkpoint as a matrix, mapped or converted; one of rank 1 is a single row.
-template <class T>
-struct Parameter {
-  Eigen::Map<const Matrix<T>> values;
-  std::shared_ptr<const void> owner;
-};
-
-/// All tensors of a checkpoint's folder, in one file or in shards, by the names they have in GPT2Model.
-class Checkpoint {
+/// Tensors of a checkpoint by the names that they have in GPT2Model, mapped or converted to T.
+class Parameters {
  public:
-  /// The folder is one from which gpt2::from_pretrained has loaded the embeddings: it has checked the index.
-  explicit Checkpoint(const std::filesystem::path& folder) : folder_(folder) {
-    const std::string single = "model.safetensors";
-    if (std::filesystem::exists(folder / single)) {
-      for (const std::string& name : open(single).names()) file_of_.emplace(name, single);
-    } else {
-      std::ifstream index(folder / "model.safetensors.index.json");
-      file_of_ = nlohmann::json::parse(index).at("weight_map").get<std::map<std::string, std::string>>();
-    }
-    prefix_ = file_of_.contains("transformer.wte.weight") ? "transformer." : "";
+  explicit Parameters(gpt2::Checkpoint checkpoint)
+      : checkpoint_(std::move(checkpoint)), prefix_(checkpoint_.prefix()) {}
+
+  /// Throws: gpt2::CheckpointError, as the other.
+  template <class T>
+  [[nodiscard]] gpt2::Embedding<T> matrix(const std::string& name, Index rows, Index cols) const {
+    return checkpoint_.table<T>(prefix_ + name, rows, cols);
+  }
+  /// A single row.
+  template <class T>
+  [[nodiscard]] gpt2::Embedding<T> vector(const std::string& name, Index size) const {
+    return checkpoint_.vector<T>(prefix_ + name, size);
   }
 
-  /// The tensor, which must have the shape given. A name with the prefix may be asked for, too.
-  /// Throws: gpt2::CheckpointError.
-  template <class T>
-  [[nodiscard]] Parameter<T> parameter(const std::string& name, const std::vector<Index>& shape) {
-    const auto found = file_of_.contains(name) ? file_of_.find(name) : file_of_.find(prefix_ + name);
-    if (found == file_of_.end()) {
-      throw gpt2::CheckpointError(folder_.string(), prefix_ + name, "TensorNotFound", "is not there");
-    }
-    const gpt2::SafeTensors& file = open(found->second);
-    const gpt2::TensorView tensor = file[found->first];
-    if (!std::equal(shape.begin(), shape.end(), tensor.shape.begin(), tensor.shape.end(),
-                    [](Index a, std::uint64_t b) { return static_cast<std::uint64_t>(a) == b; })) {
-      throw gpt2::CheckpointError((folder_ / found->second).string(), found->first, "UnexpectedShape",
-                                  "is " + text(tensor.shape) + ", expected " + text(shape));
-    }
-    const Index cols = shape.back();
-    const Index rows = shape.size() == 1 ? 1 : shape.front();
-    switch (tensor.dtype) {
-      case gpt2::DType::F64:
-        return converted<double, T>(tensor, rows, cols, file);
-      case gpt2::DType::F32:
-        return converted<float, T>(tensor, rows, cols, file);
-      case gpt2::DType::F16:
-        return converted<Eigen::half, T>(tensor, rows, cols, file);
-      case gpt2::DType::BF16:
-        return converted<Eigen::bfloat16, T>(tensor, rows, cols, file);
-      default:
-        throw gpt2::CheckpointError(
-            (folder_ / found->second).string(), found->first, "UnexpectedDType",
-            "is " + std::string(gpt2::to_string(tensor.dtype)) + ", expected F64, F32, F16 or BF16");
-    }
+  /// The output head's name. It stands beside the transformer.
+  [[nodiscard]] std::string head_name() const {
+    const std::string inner = "transformer.";
+    return (prefix_.ends_with(inner) ? prefix_.substr(0, prefix_.size() - inner.size()) : prefix_) +
+           "lm_head.weight";
   }
+  [[nodiscard]] const gpt2::Checkpoint& checkpoint() const { return checkpoint_; }
 
  private:
-  template <class Numbers>
-  static std::string text(const Numbers& numbers) {
-    std::string text = "[";
-    for (const auto number : numbers) text += (text.size() > 1 ? ", " : "") + std::to_string(number);
-    return text + "]";
-  }
-
-  template <class From, class T>
-  static Parameter<T> converted(const gpt2::TensorView& tensor, Index rows, Index cols,
-                                const gpt2::SafeTensors& file) {
-    const std::byte* bytes = tensor.bytes.data();
-    if (std::is_same_v<From, T> && reinterpret_cast<std::uintptr_t>(bytes) % alignof(T) == 0) {
-      return {{reinterpret_cast<const T*>(bytes), rows, cols}, file.owner()};
-    }
-    const auto matrix = std::make_shared<Matrix<T>>(rows, cols);
-    for (Index i = 0; i < matrix->size(); ++i, bytes += sizeof(From)) {
-      From element;
-      std::memcpy(&element, bytes, sizeof(From));
-      matrix->data()[i] = static_cast<T>(element);
-    }
-    return {{matrix->data(), rows, cols}, matrix};
-  }
-
-  const gpt2::SafeTensors& open(const std::string& name) {
-    const auto opened = files_.find(name);
-    if (opened != files_.end()) return opened->second;
-    return files_.emplace(name, gpt2::SafeTensors::open(folder_ / name)).first->second;
-  }
-
-  std::filesystem::path folder_;
-  std::map<std::string, std::string> file_of_;  // by the tensor's name
-  std::map<std::string, gpt2::SafeTensors> files_;
+  gpt2::Checkpoint checkpoint_;
   std::string prefix_;
 };
 
 /// x * weight + bias. GPT-2 stores its weights as [in, out], the other way round than torch.nn.Linear.
 template <class T>
 struct Linear {
-  Parameter<T> weight;
-  Parameter<T> bias;
+  gpt2::Embedding<T> weight;
+  gpt2::Embedding<T> bias;
 
-  Linear(Checkpoint& checkpoint, const std::string& name, Index in, Index out)
-      : weight(checkpoint.parameter<T>(name + ".weight", {in, out})),
-        bias(checkpoint.parameter<T>(name + ".bias", {out})) {}
+  Linear(const Parameters& parameters, const std::string& name, Index in, Index out)
+      : weight(parameters.matrix<T>(name + ".weight", in, out)),
+        bias(parameters.vector<T>(name + ".bias", out)) {}
 
   void operator()(const Matrix<T>& in, Matrix<T>& out) const {
-    out = bias.values.replicate(in.rows(), 1);
+    out = bias.weight().replicate(in.rows(), 1);
     if (in.rows() > 8) {
-      out.noalias() += in * weight.values;
+      out.noalias() += in * weight.weight();
       return;
     }
     // While tokens come one by one, the time is that of reading the weights: once, and in the order in which
@@ -153,7 +86,7 @@ struct Linear {
     constexpr Index rows_at_once = 8;
     for (Index k = 0; k < in.cols(); k += rows_at_once) {
       const Index n = std::min(rows_at_once, in.cols() - k);
-      const auto rows = weight.values.middleRows(k, n);
+      const auto rows = weight.weight().middleRows(k, n);
       for (Index i = 0; i < in.rows(); ++i) out.row(i).noalias() += in.row(i).segment(k, n) * rows;
     }
   }
@@ -162,13 +95,13 @@ struct Linear {
 /// Rows with mean 0 and variance 1, then scaled and shifted by column.
 template <class T>
 struct LayerNorm {
-  Parameter<T> weight;
-  Parameter<T> bias;
+  gpt2::Embedding<T> weight;
+  gpt2::Embedding<T> bias;
   T epsilon;
 
-  LayerNorm(Checkpoint& checkpoint, const std::string& name, const gpt2::GPT2Config& config)
-      : weight(checkpoint.parameter<T>(name + ".weight", {config.n_embd})),
-        bias(checkpoint.parameter<T>(name + ".bias", {config.n_embd})),
+  LayerNorm(const Parameters& parameters, const std::string& name, const gpt2::GPT2Config& config)
+      : weight(parameters.vector<T>(name + ".weight", config.n_embd)),
+        bias(parameters.vector<T>(name + ".bias", config.n_embd)),
         epsilon(static_cast<T>(config.layer_norm_epsilon)) {}
 
   void operator()(const Matrix<T>& in, Matrix<T>& out) const {
@@ -177,7 +110,7 @@ struct LayerNorm {
       auto row = out.row(i).array();
       row = in.row(i).array() - in.row(i).mean();
       row *= 1 / std::sqrt(row.square().mean() + epsilon);
-      row = row * weight.values.array() + bias.values.array();
+      row = row * weight.weight().array() + bias.weight().array();
     }
   }
 };
@@ -247,8 +180,8 @@ struct Block {
   Index head_size;
   T scale;
 
-  Block(Checkpoint& checkpoint, const gpt2::GPT2Config& config, Index layer)
-      : Block(checkpoint, config, layer, "h." + std::to_string(layer) + ".",
+  Block(const Parameters& parameters, const gpt2::GPT2Config& config, Index layer)
+      : Block(parameters, config, layer, "h." + std::to_string(layer) + ".",
               config.n_inner.value_or(4 * config.n_embd)) {}
 
   /// Runs the block on the tokens behind those that the cache holds, and adds their keys and values to it.
@@ -272,14 +205,14 @@ struct Block {
   }
 
  private:
-  Block(Checkpoint& checkpoint, const gpt2::GPT2Config& config, Index layer, const std::string& name,
+  Block(const Parameters& parameters, const gpt2::GPT2Config& config, Index layer, const std::string& name,
         Index n_inner)
-      : ln_1(checkpoint, name + "ln_1", config),
-        c_attn(checkpoint, name + "attn.c_attn", config.n_embd, 3 * config.n_embd),
-        c_proj(checkpoint, name + "attn.c_proj", config.n_embd, config.n_embd),
-        ln_2(checkpoint, name + "ln_2", config),
-        mlp_c_fc(checkpoint, name + "mlp.c_fc", config.n_embd, n_inner),
-        mlp_c_proj(checkpoint, name + "mlp.c_proj", n_inner, config.n_embd),
+      : ln_1(parameters, name + "ln_1", config),
+        c_attn(parameters, name + "attn.c_attn", config.n_embd, 3 * config.n_embd),
+        c_proj(parameters, name + "attn.c_proj", config.n_embd, config.n_embd),
+        ln_2(parameters, name + "ln_2", config),
+        mlp_c_fc(parameters, name + "mlp.c_fc", config.n_embd, n_inner),
+        mlp_c_proj(parameters, name + "mlp.c_proj", n_inner, config.n_embd),
         act(activation<T>(config.activation_function)),
         head_size(config.n_embd / config.n_head),
         scale(1) {
@@ -321,19 +254,25 @@ struct Block {
 template <class T>
 class Model {
  public:
-  /// Loads a checkpoint's folder. Tensors that are not used, such as attention masks, do not matter.
+  /// Loads a checkpoint, by a path as gpt2::Checkpoint::open takes it. Tensors that are not used, such as attention
+  /// masks, do not matter.
   /// Throws: gpt2::CheckpointError, gpt2::ConfigError.
-  explicit Model(const std::filesystem::path& folder)
-      : Model(folder, gpt2::from_pretrained<gpt2::GPT2Config>(folder)) {}
+  explicit Model(const std::filesystem::path& path) : Model(gpt2::Checkpoint::open(path)) {}
+  explicit Model(const gpt2::Checkpoint& checkpoint) : Model(checkpoint, checkpoint.config()) {}
 
-  /// The same with another config than the folder's, for those settings that change no shape.
-  Model(const std::filesystem::path& folder, const gpt2::GPT2Config& config)
-      : Model(folder, config, gpt2::from_pretrained<gpt2::GPT2Embeddings<T>>(folder), Checkpoint(folder)) {}
+  /// The same with another config than the checkpoint's, for those settings that change no shape.
+  Model(const std::filesystem::path& path, const gpt2::GPT2Config& config)
+      : Model(gpt2::Checkpoint::open(path), config) {}
+  Model(const gpt2::Checkpoint& checkpoint, const gpt2::GPT2Config& config)
+      : Model(config, gpt2::from_pretrained<gpt2::GPT2Embeddings<T>>(checkpoint), Parameters(checkpoint)) {}
 
   [[nodiscard]] const gpt2::GPT2Config& config() const { return config_; }
   [[nodiscard]] const gpt2::GPT2Embeddings<T>& embeddings() const { return embeddings_; }
   /// The output head: wte, unless the config says that they are not tied.
   [[nodiscard]] const gpt2::Embedding<T>& head() const { return head_; }
+  /// Whether the checkpoint has another output head than wte, which is not used, as the config says that they are
+  /// tied.
+  [[nodiscard]] bool has_unused_head() const { return has_unused_head_; }
 
   /// Runs tokens that follow those in the cache, which then holds them, too. Padding may be anywhere: where
   /// attention_mask is 0, the result means nothing, and no token sees it.
@@ -369,14 +308,13 @@ class Model {
   }
 
  private:
-  Model(const std::filesystem::path& /*folder*/, const gpt2::GPT2Config& config,
-        gpt2::GPT2Embeddings<T> embeddings, Checkpoint checkpoint)
+  Model(const gpt2::GPT2Config& config, gpt2::GPT2Embeddings<T> embeddings, const Parameters& parameters)
       : config_(checked(config)),
         embeddings_(std::move(embeddings)),
-        head_(load_head(checkpoint)),
-        ln_f_(checkpoint, "ln_f", config) {
+        head_(load_head(parameters)),
+        ln_f_(parameters, "ln_f", config) {
     blocks_.reserve(static_cast<std::size_t>(config.n_layer));
-    for (Index layer = 0; layer < config.n_layer; ++layer) blocks_.emplace_back(checkpoint, config, layer);
+    for (Index layer = 0; layer < config.n_layer; ++layer) blocks_.emplace_back(parameters, config, layer);
   }
 
   static const gpt2::GPT2Config& checked(const gpt2::GPT2Config& config) {
@@ -388,14 +326,25 @@ class Model {
     return config;
   }
 
-  gpt2::Embedding<T> load_head(Checkpoint& checkpoint) const {
-    if (config_.tie_word_embeddings) return embeddings_.wte;
-    Parameter<T> weight = checkpoint.parameter<T>("lm_head.weight", {config_.vocab_size, config_.n_embd});
-    return gpt2::Embedding<T>::view(weight.values, std::move(weight.owner));
+  gpt2::Embedding<T> load_head(const Parameters& parameters) {
+    const std::string name = parameters.head_name();
+    const auto load = [&] {
+      return parameters.checkpoint().template table<T>(name, config_.vocab_size, config_.n_embd);
+    };
+    if (!config_.tie_word_embeddings) return load();
+    if (parameters.checkpoint().contains(name)) {
+      try {
+        has_unused_head_ = load().weight() != embeddings_.wte.weight();
+      } catch (const gpt2::CheckpointError&) {  // of another type or shape: no head of this model
+        has_unused_head_ = true;
+      }
+    }
+    return embeddings_.wte;
   }
 
   gpt2::GPT2Config config_;
   gpt2::GPT2Embeddings<T> embeddings_;
+  bool has_unused_head_ = false;
   gpt2::Embedding<T> head_;
   LayerNorm<T> ln_f_;
   std::vector<Block<T>> blocks_;

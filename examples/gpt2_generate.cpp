@@ -315,6 +315,10 @@ void continue_ids(const Options& options, const std::filesystem::path& folder) {
   const gpt2::GPT2Config& config = model.config();
   std::printf("config: vocab_size %td, n_positions %td, n_embd %td, n_layer %td, n_head %td\n",
               config.vocab_size, config.n_positions, config.n_embd, config.n_layer, config.n_head);
+  if (model.has_unused_head()) {
+    std::printf(
+        "note: lm_head.weight is not wte, but config.json ties them: wte is the output head, as in transformers\n");
+  }
   const std::vector<Tokens> generated =
       timed_generate(model, prompts, new_tokens_of(options, prompts, config), options,
                      [](const std::vector<Tokens>& /*generated*/) {});

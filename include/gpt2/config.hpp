@@ -9,6 +9,8 @@
 #include <cmath>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <type_traits>
 
 #include "gpt2/error.hpp"
 
@@ -98,7 +100,7 @@ void for_each_field(Config& config, Visitor&& visit) {
 
 struct FieldValidator {
   template <class Number>
-  void operator()(const char* name, const Number& value, FieldRange range) const {
+  void operator()(std::string_view name, const Number& value, FieldRange range) const {
     if constexpr (std::is_arithmetic_v<Number>) {
       const auto number = static_cast<double>(value);
       if (range == FieldRange::any) return;
@@ -114,7 +116,7 @@ struct FieldValidator {
   }
 
   template <class Number>
-  void operator()(const char* name, const std::optional<Number>& value, FieldRange range) const {
+  void operator()(std::string_view name, const std::optional<Number>& value, FieldRange range) const {
     if (value) (*this)(name, *value, range);
   }
 };

@@ -231,7 +231,7 @@ class GPT2_EMBEDDINGS_VISIBLE ArgumentError : public Error {
 /// A GPT2Config, or the JSON it is read from, is wrong.
 class GPT2_EMBEDDINGS_VISIBLE ConfigError : public Error {
  public:
-  /// \param field    the field, by its Hugging Face name; empty if the text is not JSON
+  /// \param field    the field, as the file spells it; empty if the text is not JSON
   /// \param value    the value found, as JSON; in words if it nests too deep for that
   /// \param problem  the fault, as the end of the sentence "field = value …"
   ConfigError(std::string_view field, std::string_view value, std::string_view problem)
@@ -239,7 +239,8 @@ class GPT2_EMBEDDINGS_VISIBLE ConfigError : public Error {
               std::string(value) + (value.empty() && field.empty() ? "" : " ") + std::string(problem)),
         details_(Details{std::string(field), std::string(value)}) {}
 
-  /// The field, by its Hugging Face name; empty if the text is not JSON.
+  /// The field, as the file spells it: "hidden_size" if that is where n_embd was read from. Empty if the text is
+  /// not JSON.
   [[nodiscard]] const std::string& field() const noexcept { return details_->field; }
   /// The value found, as JSON; in words if it nests too deep for that.
   [[nodiscard]] const std::string& value() const noexcept { return details_->value; }
@@ -252,12 +253,38 @@ class GPT2_EMBEDDINGS_VISIBLE ConfigError : public Error {
   detail::SharedDetails<Details> details_;
 };
 
+/// The kinds of CheckpointError: all faults of the files of a checkpoint. The first have the
+/// names that the reference implementation of safetensors (the Rust crate) gives to its errors.
+namespace kinds {
+inline constexpr std::string_view header_too_small = "HeaderTooSmall";
+inline constexpr std::string_view header_too_large = "HeaderTooLarge";
+inline constexpr std::string_view invalid_header_length = "InvalidHeaderLength";
+inline constexpr std::string_view invalid_header = "InvalidHeader";
+inline constexpr std::string_view invalid_header_deserialization = "InvalidHeaderDeserialization";
+inline constexpr std::string_view invalid_offset = "InvalidOffset";
+inline constexpr std::string_view metadata_incomplete_buffer = "MetadataIncompleteBuffer";
+inline constexpr std::string_view validation_overflow = "ValidationOverflow";
+inline constexpr std::string_view misaligned_slice = "MisalignedSlice";
+inline constexpr std::string_view tensor_invalid_info = "TensorInvalidInfo";
+inline constexpr std::string_view tensor_not_found = "TensorNotFound";
+inline constexpr std::string_view invalid_tensor_view = "InvalidTensorView";
+inline constexpr std::string_view io_error = "IoError";
+// The library's own.
+inline constexpr std::string_view invalid_tensor_name = "InvalidTensorName";
+inline constexpr std::string_view config_invalid = "ConfigInvalid";
+inline constexpr std::string_view index_invalid = "IndexInvalid";
+inline constexpr std::string_view ambiguous_tensor = "AmbiguousTensor";
+inline constexpr std::string_view unexpected_dtype = "UnexpectedDType";
+inline constexpr std::string_view unexpected_shape = "UnexpectedShape";
+inline constexpr std::string_view unexpected_value = "UnexpectedValue";
+}  // namespace kinds
+
 /// A file of a checkpoint cannot be used: missing, damaged, or contrary to its config.
 class GPT2_EMBEDDINGS_VISIBLE CheckpointError : public Error {
  public:
-  /// \param path     the file
+  /// \param path     the file, as UTF-8
   /// \param tensor   the tensor, or the config's field; empty if the fault is the file's
-  /// \param kind     the fault, as one word: see kind()
+  /// \param kind     the fault, as one word: one of kinds
   /// \param problem  the fault, as a sentence
   CheckpointError(std::string_view path, std::string_view tensor, std::string_view kind,
                   std::string_view problem)
@@ -265,17 +292,11 @@ class GPT2_EMBEDDINGS_VISIBLE CheckpointError : public Error {
               (tensor.empty() ? "" : ": ") + std::string(problem) + " [" + std::string(kind) + "]"),
         details_(Details{std::string(path), std::string(tensor), std::string(kind)}) {}
 
-  /// The file.
+  /// The file, as UTF-8.
   [[nodiscard]] const std::string& path() const noexcept { return details_->path; }
   /// The tensor, or the config's field; empty if the fault is the file's.
   [[nodiscard]] const std::string& tensor() const noexcept { return details_->tensor; }
-  /// The fault, as one word. If the reference implementation of safetensors (the Rust crate) has a
-  /// name for it, that name: HeaderTooSmall, HeaderTooLarge, InvalidHeaderLength, InvalidHeader,
-  /// InvalidHeaderDeserialization, InvalidOffset, MetadataIncompleteBuffer, ValidationOverflow,
-  /// MisalignedSlice, TensorInvalidInfo, TensorNotFound, InvalidTensorView, InvalidTensorName,
-  /// InvalidMetadata, IoError.
-  /// The library's own: ConfigInvalid, IndexInvalid, AmbiguousTensor, UnexpectedDType, UnexpectedShape,
-  /// UnexpectedValue.
+  /// The fault, as one word: one of kinds.
   [[nodiscard]] const std::string& kind() const noexcept { return details_->kind; }
 
  private:

@@ -5,10 +5,12 @@
 /// All headers. Including single ones (embedding.hpp, embeddings.hpp, …) compiles faster; only this one,
 /// config_json.hpp, safetensors.hpp, checkpoint.hpp, pretrained.hpp and quantized_checkpoint.hpp parse JSON.
 
+#include "gpt2/checkpoint.hpp"
 #include "gpt2/config.hpp"
 #include "gpt2/config_json.hpp"
 #include "gpt2/device.hpp"
 #include "gpt2/dropout.hpp"
+#include "gpt2/dtype.hpp"
 #include "gpt2/embedding.hpp"
 #include "gpt2/embeddings.hpp"
 #include "gpt2/error.hpp"

@@ -18,6 +18,9 @@
 #include <utility>
 #include <vector>
 
+#include "gpt2/checkpoint.hpp"
+#include "gpt2/detail/files/safetensors_header.hpp"
+#include "gpt2/detail/files/strict_json.hpp"
 #include "gpt2/error.hpp"
 #include "gpt2/quantized_embedding.hpp"
 #include "gpt2/safetensors.hpp"
@@ -26,7 +29,9 @@
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
 
 /// The tensors of a table, to be written by save_safetensors(), with those of other tables or alone.
-/// Lifetime: their bytes are the table's.
+/// Lifetime: their bytes are the table's; so not of a temporary.
+[[nodiscard]] inline std::array<NamedTensor, 3> named_tensor(std::string_view name, const QuantizedEmbedding& table);
+std::array<NamedTensor, 3> named_tensor(std::string_view name, const QuantizedEmbedding&& table) = delete;
 [[nodiscard]] inline std::array<NamedTensor, 3> named_tensors(std::string_view name,
                                                               const QuantizedEmbedding& table);
 
@@ -35,47 +40,50 @@ namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
 inline void save_quantized(const std::filesystem::path& path, std::string_view name,
                            const QuantizedEmbedding& table);
 
-/// Reads the table of that name from a file, which may have other tensors, too.
-/// Throws: CheckpointError: TensorNotFound, UnexpectedDType, UnexpectedShape, UnexpectedValue for a scale or
-/// offset that is none, or what SafeTensors::open throws.
+/// Reads the table of that name from a checkpoint, or by a path as Checkpoint::open takes it: usually that of a file.
+/// Other tensors do not matter.
+/// Throws: CheckpointError: TensorNotFound, UnexpectedDType, UnexpectedShape, UnexpectedValue for an invalid scale or
+/// offset, or what Checkpoint throws.
 /// Complexity: O(the table's size); other tensors' bytes are not read.
-[[nodiscard]] inline QuantizedEmbedding load_quantized(const std::filesystem::path& path,
-                                                       std::string_view name);
+[[nodiscard]] inline QuantizedEmbedding load_quantized(const Checkpoint& checkpoint, std::string_view name);
+[[nodiscard]] inline QuantizedEmbedding load_quantized(const std::filesystem::path& path, std::string_view name);
 
 // Implementation.
 
 namespace detail {
 
-/// In a shape that is asked for, a size that may be any.
+/// Matches any extent in an expected shape.
 inline constexpr std::uint64_t free_size = (std::numeric_limits<std::uint64_t>::max)();
 
 /// The tensor of that name, which must have a type and a shape.
 /// Throws: CheckpointError.
-[[nodiscard]] inline TensorView checked_tensor(const SafeTensors& file, const std::filesystem::path& path,
-                                               const std::string& name, DType dtype,
+[[nodiscard]] inline TensorView checked_tensor(const Checkpoint& checkpoint, const std::string& name, DType dtype,
                                                const std::vector<std::uint64_t>& shape) {
-  if (!file.contains(name)) {
-    throw CheckpointError(path.string(), name, "TensorNotFound", "there is no tensor of this name");
-  }
-  TensorView tensor = file[name];
+  TensorView tensor = checkpoint[name];
   const auto fail = [&](std::string_view kind, const std::string& expected) {
-    throw CheckpointError(path.string(), name, kind,
+    throw CheckpointError(checkpoint.file_of(name), printable(name), kind,
                           "is " + tensor_text(tensor.dtype, tensor.shape) + ", expected " + expected);
   };
-  if (tensor.dtype != dtype) fail("UnexpectedDType", std::string(to_string(dtype)));
+  if (tensor.dtype != dtype) fail(kinds::unexpected_dtype, std::string(to_string(dtype)));
   const auto fits = [](std::uint64_t found, std::uint64_t expected) {
     return expected == free_size || found == expected;
   };
   if (!std::equal(tensor.shape.begin(), tensor.shape.end(), shape.begin(), shape.end(), fits)) {
-    fail("UnexpectedShape", to_text(shape.size()) + " dimensions" +
-                                (shape.front() == free_size ? "" : ": one of " + to_text(shape.front())));
+    fail(kinds::unexpected_shape, to_text(shape.size()) + " dimensions" +
+                                      (shape.front() == free_size ? "" : ": one of " + to_text(shape.front())));
   }
+  // A table without elements may still have a size that no Index can count.
+  constexpr auto limit = static_cast<std::uint64_t>((std::numeric_limits<Index>::max)());
+  const bool is_countable =
+      tensor.bytes.size() <= limit && std::all_of(tensor.shape.begin(), tensor.shape.end(),
+                                                  [](std::uint64_t extent) { return extent <= limit; });
+  if (!is_countable) fail(kinds::unexpected_shape, "no more than an Index can count");
   return tensor;
 }
 
 }  // namespace detail
 
-inline std::array<NamedTensor, 3> named_tensors(std::string_view name, const QuantizedEmbedding& table) {
+inline std::array<NamedTensor, 3> named_tensor(std::string_view name, const QuantizedEmbedding& table) {
   const auto rows = static_cast<std::uint64_t>(table.num_embeddings());
   const auto cols = static_cast<std::uint64_t>(table.embedding_dim());
   const std::string prefix(name);
@@ -87,26 +95,24 @@ inline std::array<NamedTensor, 3> named_tensors(std::string_view name, const Qua
            {prefix + ".offset", {DType::F32, {rows}, bytes_of(table.offsets())}}}};
 }
 
-inline void save_quantized(const std::filesystem::path& path, std::string_view name,
-                           const QuantizedEmbedding& table) {
-  save_safetensors(path, named_tensors(name, table));
+inline std::array<NamedTensor, 3> named_tensors(std::string_view name, const QuantizedEmbedding& table) {
+  return named_tensor(name, table);
 }
 
-inline QuantizedEmbedding load_quantized(const std::filesystem::path& path, std::string_view name) {
-  const SafeTensors file = SafeTensors::open(path);
+inline void save_quantized(const std::filesystem::path& path, std::string_view name,
+                           const QuantizedEmbedding& table) {
+  save_safetensors(path, named_tensor(name, table));
+}
+
+inline QuantizedEmbedding load_quantized(const Checkpoint& checkpoint, std::string_view name) {
   const std::string prefix(name);
-  const TensorView weight = detail::checked_tensor(file, path, prefix + ".weight", DType::I8,
+  const TensorView weight = detail::checked_tensor(checkpoint, prefix + ".weight", DType::I8,
                                                    {detail::free_size, detail::free_size});
-  // What fits in a file fits in an Index; of a table without elements, one size may still be anything.
-  constexpr auto limit = static_cast<std::uint64_t>(std::numeric_limits<Index>::max());
-  if (std::max(weight.shape[0], weight.shape[1]) > limit) {
-    throw CheckpointError(path.string(), prefix + ".weight", "UnexpectedShape",
-                          "is larger than memory can be");
-  }
   const auto rows = static_cast<Index>(weight.shape[0]);
   const auto cols = static_cast<Index>(weight.shape[1]);
   const auto floats_of = [&](const std::string& tensor_name) {
-    const TensorView tensor = detail::checked_tensor(file, path, tensor_name, DType::F32, {weight.shape[0]});
+    const TensorView tensor =
+        detail::checked_tensor(checkpoint, tensor_name, DType::F32, {weight.shape[0]});
     Eigen::VectorXf floats(rows);
     if (rows > 0) std::memcpy(floats.data(), tensor.bytes.data(), tensor.bytes.size());
     return floats;
@@ -118,8 +124,13 @@ inline QuantizedEmbedding load_quantized(const std::filesystem::path& path, std:
   try {
     return {std::move(values), std::move(scales), std::move(offsets)};
   } catch (const ArgumentError& error) {
-    throw CheckpointError(path.string(), prefix, "UnexpectedValue", error.what());
+    throw CheckpointError(checkpoint.file_of(prefix + ".weight"), detail::printable(prefix),
+                          kinds::unexpected_value, error.what());
   }
+}
+
+inline QuantizedEmbedding load_quantized(const std::filesystem::path& path, std::string_view name) {
+  return load_quantized(Checkpoint::open(path), name);
 }
 
 }  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI

@@ -9,13 +9,16 @@
 
 using gpt2::detail::find_invalid_utf8;
 using gpt2::detail::JsonFault;
-using gpt2::detail::parse_strict_json;
 using gpt2::detail::printable;
 using namespace std::string_literals;
 using test::contains;
 using test::error_of;
 
 namespace {
+
+nlohmann::json parse_strict_json(std::string_view text) {
+  return *gpt2::detail::parse_strict_json(text);
+}
 
 std::string fault_of(std::string_view text) {
   return error_of<JsonFault>([&] { static_cast<void>(parse_strict_json(text)); }).what();

@@ -261,8 +261,8 @@ def entries(corpus):
         corpus.header(f"the metadata is {name}", JSON_FAULT, '{"__metadata__":' + text + "}")
     corpus.header("NUL in a tensor's name", "InvalidTensorName",
                   '{"wte\\u0000.weight":' + json.dumps(entry(0, 8)) + "}", b"12345678")
-    corpus.header("NUL in a metadata key", "InvalidMetadata", '{"__metadata__":{"a\\u0000":"b"}}')
-    corpus.header("NUL in a metadata value", "InvalidMetadata", '{"__metadata__":{"a":"\\u0000"}}')
+    corpus.header("legal: NUL in a metadata key", "ok", '{"__metadata__":{"a\\u0000":"b"}}')
+    corpus.header("legal: NUL in a metadata value", "ok", '{"__metadata__":{"a":"\\u0000"}}')
     corpus.tensor("1,025 dimensions", JSON_FAULT,
                   '{"dtype":"U8","shape":[' + "1," * 1024 + '8],"data_offsets":[0,8]}')
     corpus.tensor("four million dimensions", JSON_FAULT,
@@ -480,7 +480,9 @@ def configs(corpus):
 def models(corpus):
     corpus.model("legal: plain", "ok", model_header())
     corpus.model("legal: prefixed", "ok", model_header("transformer.wte.weight", "transformer.wpe.weight"))
-    corpus.model("legal: one prefixed", "ok", model_header("transformer.wte.weight"))
+    corpus.model("one prefixed", "TensorNotFound", model_header("transformer.wte.weight"), says="another prefix")
+    for prefix in ["model.", "_orig_mod.transformer.", "module.", "transformer.transformer."]:
+        corpus.model(f"legal: prefix {prefix}", "ok", model_header(f"{prefix}wte.weight", f"{prefix}wpe.weight"))
     extra = {
         "lm_head.weight": entry(80, 88), "h.0.attn.bias": entry(88, 92, "BOOL", [1, 1, 2, 2]),
         "x": entry(92, 92, "F4", [0])

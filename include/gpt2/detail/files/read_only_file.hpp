@@ -4,8 +4,6 @@
 /// \file
 /// Reading files that may be anything: a folder, a FIFO, or shorter than they were a moment ago.
 
-#include <algorithm>
-#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -16,31 +14,26 @@
 #include <string_view>
 #include <system_error>
 
+#include "gpt2/detail/files/file_system.hpp"
 #include "gpt2/error.hpp"
-
-#if __has_include(<sys/mman.h>)
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-#else
-#include <fstream>
-#endif
 
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 
-/// A regular file, open for reading.
+/// A regular file, open for reading. Its functions may be called from several threads at once.
 class ReadOnlyFile {
  public:
   /// Follows symbolic links, as the Hugging Face cache is made of them.
-  /// Throws: CheckpointError (IoError) if it cannot be opened or is not a regular file. A FIFO does not
-  /// block.
+  /// Throws: CheckpointError (IoError) if it cannot be opened or is not a regular file. A FIFO does not block.
   explicit ReadOnlyFile(const std::filesystem::path& path);
-  ReadOnlyFile(const ReadOnlyFile&) = delete;
-  ReadOnlyFile& operator=(const ReadOnlyFile&) = delete;
-  ~ReadOnlyFile();
 
+  /// As UTF-8.
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
+  /// Lets go of the file, of which nothing can be read any more.
+  void close() noexcept {
+    std::error_code ignored;  // nothing was written
+    file_.close(ignored);
+  }
+
   /// In bytes, when it was opened.
   [[nodiscard]] std::uint64_t size() const noexcept { return size_; }
 
@@ -49,127 +42,66 @@ class ReadOnlyFile {
   void read(std::uint64_t offset, std::span<std::byte> out) const;
 
   /// `size` bytes from `offset` on, as text.
-  /// Throws: like read.
+  /// Throws: as read().
   [[nodiscard]] std::string read_text(std::uint64_t offset, std::uint64_t size) const;
 
   /// `size` bytes from `offset` on, in memory of their own that is aligned for every scalar.
-  /// Throws: like read.
+  /// Throws: as read().
   [[nodiscard]] std::shared_ptr<const std::byte> read_copy(std::uint64_t offset, std::uint64_t size) const;
 
-  /// Whether map() maps, rather than reads.
-#if __has_include(<sys/mman.h>)
-  static constexpr bool can_map = true;
-#else
-  static constexpr bool can_map = false;
-#endif
-
-  /// The whole file as memory, read-only and private.
-  /// Throws: CheckpointError (IoError).
-  /// Lifetime: the memory outlives this object. Changes that others make to the file in place show through,
-  /// and touching memory behind its end after it was truncated raises SIGBUS.
-  [[nodiscard]] std::shared_ptr<const std::byte> map() const;
+  /// `size` bytes from `offset` on, as memory that is read-only and private: the pages that hold them are mapped,
+  /// or the bytes are read if the file system cannot map.
+  /// Throws: as read(), and IoError if the address space has no room.
+  /// Lifetime: the memory outlives this object. Changes that others make to the file in place show through, and
+  /// touching memory after its end when it was truncated raises SIGBUS.
+  [[nodiscard]] std::shared_ptr<const std::byte> map(std::uint64_t offset, std::uint64_t size) const;
 
  private:
-  [[noreturn]] void fail(std::string_view problem) const {
-    throw CheckpointError(path_, "", "IoError", problem);
+  [[noreturn]] void fail(const std::string& problem) const {
+    throw CheckpointError(path_, "", kinds::io_error, problem);
   }
-  [[noreturn]] void fail_with_errno(std::string_view problem) const {
-    const std::error_code code(errno, std::generic_category());
-    fail(std::string(problem) + ": " + code.message());
+  [[noreturn]] void fail(std::string_view problem, const std::error_code& error) const {
+    fail(std::string(problem) + ": " + error.message());
   }
   /// Throws: CheckpointError if `size` bytes are more than memory can be asked for.
   [[nodiscard]] std::size_t memory_size(std::uint64_t size) const {
-    if (size > static_cast<std::uint64_t>(std::numeric_limits<std::ptrdiff_t>::max())) {
+    if (size > static_cast<std::uint64_t>((std::numeric_limits<std::ptrdiff_t>::max)())) {
       fail("is larger than the address space");
     }
     return static_cast<std::size_t>(size);
   }
 
   std::string path_;
+  OpenFile file_;
   std::uint64_t size_ = 0;
-#if __has_include(<sys/mman.h>)
-  int descriptor_ = -1;
-#else
-  mutable std::ifstream stream_;
-#endif
 };
 
 // Implementation.
 
-#if __has_include(<sys/mman.h>)
-
-inline ReadOnlyFile::ReadOnlyFile(const std::filesystem::path& path) : path_(path.string()) {
-  // Without O_NONBLOCK, a FIFO would wait here for somebody to write to it.
-  do {
-    descriptor_ = ::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
-  } while (descriptor_ < 0 && errno == EINTR);
-  if (descriptor_ < 0) fail_with_errno("cannot be opened");
-  // The descriptor is asked, not the path: that might be another file by now. The destructor does not run
-  // when the constructor throws.
-  struct stat status {};
-  const bool known = ::fstat(descriptor_, &status) == 0;
-  if (known && S_ISREG(status.st_mode)) {
-    size_ = static_cast<std::uint64_t>(status.st_size);
-    return;
-  }
-  const int error = errno;
-  ::close(descriptor_);
-  errno = error;
-  if (!known) fail_with_errno("cannot be examined");
-  fail(S_ISDIR(status.st_mode) ? "is a folder, not a file" : "is not a regular file");
-}
-
-inline ReadOnlyFile::~ReadOnlyFile() { ::close(descriptor_); }
-
-inline void ReadOnlyFile::read(std::uint64_t offset, std::span<std::byte> out) const {
-  constexpr std::size_t largest = std::size_t{1} << 30U;  // macOS refuses to read 2 GiB at once
-  while (!out.empty()) {
-    const ::ssize_t count =
-        ::pread(descriptor_, out.data(), (std::min)(out.size(), largest), static_cast<::off_t>(offset));
-    if (count < 0) {
-      if (errno == EINTR) continue;
-      fail_with_errno("cannot be read");
-    }
-    if (count == 0) fail("ends while it is being read");
-    offset += static_cast<std::uint64_t>(count);
-    out = out.subspan(static_cast<std::size_t>(count));
-  }
-}
-
-inline std::shared_ptr<const std::byte> ReadOnlyFile::map() const {
-  const std::size_t size = memory_size(size_);
-  if (size == 0) return read_copy(0, 0);  // mmap refuses to map nothing
-  void* const memory = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, descriptor_, 0);
-  if (memory == MAP_FAILED) fail_with_errno("cannot be mapped into memory");
-  return {static_cast<const std::byte*>(memory),
-          [memory, size](const std::byte*) noexcept { ::munmap(memory, size); }};
-}
-
-#else
-
-inline ReadOnlyFile::ReadOnlyFile(const std::filesystem::path& path) : path_(path.string()) {
+inline ReadOnlyFile::ReadOnlyFile(const std::filesystem::path& path) : path_(path_text(path)) {
   std::error_code error;
-  if (!std::filesystem::is_regular_file(path, error)) {
-    fail(error ? "cannot be opened: " + error.message() : std::string("is not a regular file"));
+  file_ = OpenFile::to_read(path, error);
+  if (error == std::errc::is_a_directory) fail("is a folder, not a file");
+  if (error) fail("cannot be opened", error);
+  // The open file is asked, not the path: that might be another file by now.
+  const OpenFile::Status status = file_.status(error);
+  if (error) fail("cannot be examined", error);
+  if (status.type != OpenFile::Type::regular) {
+    fail(status.type == OpenFile::Type::folder ? "is a folder, not a file" : "is not a regular file");
   }
-  stream_.open(path, std::ios::binary | std::ios::ate);
-  const auto end = stream_.tellg();
-  if (!stream_ || end < 0) fail("cannot be opened");
-  size_ = static_cast<std::uint64_t>(end);
+  size_ = status.size;
 }
-
-inline ReadOnlyFile::~ReadOnlyFile() = default;
 
 inline void ReadOnlyFile::read(std::uint64_t offset, std::span<std::byte> out) const {
-  stream_.clear();
-  stream_.seekg(static_cast<std::streamoff>(offset));
-  stream_.read(reinterpret_cast<char*>(out.data()), static_cast<std::streamsize>(out.size()));
-  if (!stream_) fail("cannot be read");
+  while (!out.empty()) {
+    std::error_code error;
+    const std::size_t count = file_.read(offset, out, error);
+    if (error) fail("cannot be read", error);
+    if (count == 0) fail("ends while it is being read");
+    offset += count;
+    out = out.subspan(count);
+  }
 }
-
-inline std::shared_ptr<const std::byte> ReadOnlyFile::map() const { return read_copy(0, size_); }
-
-#endif
 
 inline std::string ReadOnlyFile::read_text(std::uint64_t offset, std::uint64_t size) const {
   std::string text(memory_size(size), '\0');
@@ -183,6 +115,17 @@ inline std::shared_ptr<const std::byte> ReadOnlyFile::read_copy(std::uint64_t of
   std::shared_ptr<std::byte[]> memory(new std::byte[memory_size(size)]);
   read(offset, {memory.get(), memory_size(size)});
   return {memory, memory.get()};
+}
+
+inline std::shared_ptr<const std::byte> ReadOnlyFile::map(std::uint64_t offset, std::uint64_t size) const {
+  if (size == 0) return read_copy(offset, 0);  // no system maps nothing
+  const std::uint64_t before = offset % OpenFile::map_granularity();
+  std::error_code error;
+  const std::shared_ptr<const std::byte> memory =
+      file_.map(offset - before, memory_size(before + size), error);
+  if (error) fail("cannot be mapped into memory", error);
+  if (!memory) return read_copy(offset, size);
+  return {memory, memory.get() + before};
 }
 
 }  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail

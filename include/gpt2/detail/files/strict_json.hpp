@@ -53,15 +53,18 @@ class JsonFault : public std::runtime_error {
   std::string value_;
 };
 
-/// A document, which goes without allocating anything: what nlohmann's destructor finds in a document it first moves
-/// to a vector, and where there is no memory for that the program ends.
+/// A document whose destruction allocates nothing. nlohmann's destructor flattens the tree into a vector first, and
+/// terminates if that allocation fails.
 class JsonDocument {
  public:
-  explicit JsonDocument(nlohmann::json json) : json_(std::move(json)) {}
-  JsonDocument(const JsonDocument&) = delete;
-  JsonDocument& operator=(const JsonDocument&) = delete;
+  JsonDocument() = default;
+  explicit JsonDocument(nlohmann::json json) noexcept : json_(std::move(json)) {}
+  JsonDocument(JsonDocument&& other) noexcept : json_(std::move(other.json_)) {}
+  JsonDocument& operator=(JsonDocument&&) = delete;
   ~JsonDocument() { clear(json_); }
 
+  [[nodiscard]] nlohmann::json& operator*() noexcept { return json_; }
+  [[nodiscard]] const nlohmann::json& operator*() const noexcept { return json_; }
   [[nodiscard]] const nlohmann::json* operator->() const noexcept { return &json_; }
 
  private:
@@ -81,16 +84,17 @@ inline void parse_strict_json(std::string_view text, JsonVisitor& visitor);
 
 /// Reads `text` into memory.
 /// Throws: JsonFault.
-[[nodiscard]] inline nlohmann::json parse_strict_json(std::string_view text);
+[[nodiscard]] inline JsonDocument parse_strict_json(std::string_view text);
 
 /// Where `text` stops being UTF-8; npos if it is UTF-8 throughout.
 [[nodiscard]] inline std::size_t find_invalid_utf8(std::string_view text) noexcept;
 
-/// `text` for a message: on one line, control characters escaped as in JSON, cut off where it gets long.
-[[nodiscard]] inline std::string printable(std::string_view text);
+/// `text` for a message: on one line, control characters escaped as in JSON, cut off after `limit` bytes.
+[[nodiscard]] inline std::string printable(std::string_view text, std::size_t limit = 200);
 
 /// A JSON value for a message: compact, cut off where it gets long, in words where it nests too deep.
-[[nodiscard]] inline std::string printable_json(const nlohmann::json& value);
+template <class Json>
+[[nodiscard]] std::string printable_json(const Json& value);
 
 // Implementation.
 
@@ -130,8 +134,7 @@ inline std::size_t find_invalid_utf8(std::string_view text) noexcept {
   return std::string_view::npos;
 }
 
-inline std::string printable(std::string_view text) {
-  constexpr std::size_t limit = 200;
+inline std::string printable(std::string_view text, std::size_t limit) {
   std::size_t size = (std::min)(text.size(), limit);
   while (size < text.size() && size > 0 && (static_cast<unsigned char>(text[size]) & 0xC0U) == 0x80) --size;
   const std::string quoted =
@@ -140,20 +143,22 @@ inline std::string printable(std::string_view text) {
 }
 
 /// Whether the arrays and objects in `value` nest at most `depth` deep.
-[[nodiscard]] inline bool nests_within(const nlohmann::json& value, std::size_t depth) {
+template <class Json>
+[[nodiscard]] bool nests_within(const Json& value, std::size_t depth) {
   if (!value.is_structured()) return true;
-  return depth > 0 && std::all_of(value.begin(), value.end(), [depth](const nlohmann::json& member) {
+  return depth > 0 && std::all_of(value.begin(), value.end(), [depth](const Json& member) {
            return nests_within(member, depth - 1);
          });
 }
 
-inline std::string printable_json(const nlohmann::json& value) {
-  if (value.is_string()) return '"' + printable(value.get_ref<const std::string&>()) + '"';
+template <class Json>
+std::string printable_json(const Json& value) {
+  if (value.is_string()) return '"' + printable(value.template get_ref<const std::string&>()) + '"';
   // A document of the caller's own may nest deeper than dump() has stack for.
   if (!nests_within(value, max_json_depth)) {
     return "JSON that nests deeper than " + std::to_string(max_json_depth) + " levels";
   }
-  return printable(value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+  return printable(value.dump(-1, ' ', false, Json::error_handler_t::replace));
 }
 
 /// The keys of the objects that are open, packed into one string: a text made of short keys must not cost
@@ -304,17 +309,40 @@ inline void parse_strict_json(std::string_view text, JsonVisitor& visitor) {
   nlohmann::json::sax_parse(text.begin(), text.end(), &reader);
 }
 
-inline nlohmann::json parse_strict_json(std::string_view text) {
-  class Ignore final : public JsonVisitor {
-   public:
-    void begin_object() override {}
-    void begin_array() override {}
-    void end() override {}
-    void key(std::string&&) override {}
-    void value(nlohmann::json&&) override {}
-  } ignore;
-  parse_strict_json(text, ignore);
-  return nlohmann::json::parse(text.begin(), text.end());
+/// Makes a document of what it is told.
+class JsonBuilder final : public JsonVisitor {
+ public:
+  void begin_object() override { open_.push_back(&add(nlohmann::json::object())); }
+  void begin_array() override { open_.push_back(&add(nlohmann::json::array())); }
+  void end() override { open_.pop_back(); }
+  void key(std::string&& name) override { key_ = std::move(name); }
+  void value(nlohmann::json&& scalar) override { add(std::move(scalar)); }
+
+  [[nodiscard]] JsonDocument& document() noexcept { return document_; }
+
+ private:
+  nlohmann::json& add(nlohmann::json&& value) {
+    if (open_.empty()) return *document_ = std::move(value);
+    nlohmann::json& parent = *open_.back();
+    // Its members stay where they are: those of an object in nodes, and an array grows while none of them is open.
+    if (parent.is_object()) {
+      const auto [member, is_new] =
+          parent.get_ref<nlohmann::json::object_t&>().try_emplace(key_, std::move(value));
+      if (!is_new) throw JsonFault("has the key \"" + printable(key_) + "\" twice in one object", "", "");
+      return member->second;
+    }
+    return parent.get_ref<nlohmann::json::array_t&>().emplace_back(std::move(value));
+  }
+
+  JsonDocument document_;
+  std::vector<nlohmann::json*> open_;
+  std::string key_;
+};
+
+inline JsonDocument parse_strict_json(std::string_view text) {
+  JsonBuilder builder;
+  parse_strict_json(text, builder);
+  return std::move(builder.document());
 }
 
 }  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail
