@@ -317,7 +317,8 @@ void continue_ids(const Options& options, const std::filesystem::path& folder) {
               config.vocab_size, config.n_positions, config.n_embd, config.n_layer, config.n_head);
   if (model.has_unused_head()) {
     std::printf(
-        "note: lm_head.weight is not wte, but config.json ties them: wte is the output head, as in transformers\n");
+        "note: lm_head.weight is not wte, but config.json ties them: wte is the output head, as in "
+        "transformers\n");
   }
   const std::vector<Tokens> generated =
       timed_generate(model, prompts, new_tokens_of(options, prompts, config), options,

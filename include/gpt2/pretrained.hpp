@@ -146,7 +146,9 @@ void save_pretrained(const std::filesystem::path& folder, const GPT2Config& conf
 
   std::error_code error;
   std::filesystem::create_directories(folder, error);
-  if (error) throw CheckpointError(detail::path_text(folder), "", kinds::io_error, "cannot be created: " + error.message());
+  if (error)
+    throw CheckpointError(detail::path_text(folder), "", kinds::io_error,
+                          "cannot be created: " + error.message());
 
   // GPT2Model's names; GPT2LMHeadModel and the others find them by the prefix they know themselves.
   const std::array tensors{named_tensor("wte.weight", embeddings.wte),

@@ -30,7 +30,8 @@ namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
 
 /// The tensors of a table, to be written by save_safetensors(), with those of other tables or alone.
 /// Lifetime: their bytes are the table's; so not of a temporary.
-[[nodiscard]] inline std::array<NamedTensor, 3> named_tensor(std::string_view name, const QuantizedEmbedding& table);
+[[nodiscard]] inline std::array<NamedTensor, 3> named_tensor(std::string_view name,
+                                                             const QuantizedEmbedding& table);
 std::array<NamedTensor, 3> named_tensor(std::string_view name, const QuantizedEmbedding&& table) = delete;
 [[nodiscard]] inline std::array<NamedTensor, 3> named_tensors(std::string_view name,
                                                               const QuantizedEmbedding& table);
@@ -46,7 +47,8 @@ inline void save_quantized(const std::filesystem::path& path, std::string_view n
 /// offset, or what Checkpoint throws.
 /// Complexity: O(the table's size); other tensors' bytes are not read.
 [[nodiscard]] inline QuantizedEmbedding load_quantized(const Checkpoint& checkpoint, std::string_view name);
-[[nodiscard]] inline QuantizedEmbedding load_quantized(const std::filesystem::path& path, std::string_view name);
+[[nodiscard]] inline QuantizedEmbedding load_quantized(const std::filesystem::path& path,
+                                                       std::string_view name);
 
 // Implementation.
 
@@ -57,8 +59,8 @@ inline constexpr std::uint64_t free_size = (std::numeric_limits<std::uint64_t>::
 
 /// The tensor of that name, which must have a type and a shape.
 /// Throws: CheckpointError.
-[[nodiscard]] inline TensorView checked_tensor(const Checkpoint& checkpoint, const std::string& name, DType dtype,
-                                               const std::vector<std::uint64_t>& shape) {
+[[nodiscard]] inline TensorView checked_tensor(const Checkpoint& checkpoint, const std::string& name,
+                                               DType dtype, const std::vector<std::uint64_t>& shape) {
   TensorView tensor = checkpoint[name];
   const auto fail = [&](std::string_view kind, const std::string& expected) {
     throw CheckpointError(checkpoint.file_of(name), printable(name), kind,
@@ -69,8 +71,9 @@ inline constexpr std::uint64_t free_size = (std::numeric_limits<std::uint64_t>::
     return expected == free_size || found == expected;
   };
   if (!std::equal(tensor.shape.begin(), tensor.shape.end(), shape.begin(), shape.end(), fits)) {
-    fail(kinds::unexpected_shape, to_text(shape.size()) + " dimensions" +
-                                      (shape.front() == free_size ? "" : ": one of " + to_text(shape.front())));
+    fail(kinds::unexpected_shape,
+         to_text(shape.size()) + " dimensions" +
+             (shape.front() == free_size ? "" : ": one of " + to_text(shape.front())));
   }
   // A table without elements may still have a size that no Index can count.
   constexpr auto limit = static_cast<std::uint64_t>((std::numeric_limits<Index>::max)());
@@ -111,8 +114,7 @@ inline QuantizedEmbedding load_quantized(const Checkpoint& checkpoint, std::stri
   const auto rows = static_cast<Index>(weight.shape[0]);
   const auto cols = static_cast<Index>(weight.shape[1]);
   const auto floats_of = [&](const std::string& tensor_name) {
-    const TensorView tensor =
-        detail::checked_tensor(checkpoint, tensor_name, DType::F32, {weight.shape[0]});
+    const TensorView tensor = detail::checked_tensor(checkpoint, tensor_name, DType::F32, {weight.shape[0]});
     Eigen::VectorXf floats(rows);
     if (rows > 0) std::memcpy(floats.data(), tensor.bytes.data(), tensor.bytes.size());
     return floats;

@@ -272,6 +272,25 @@ TEST_CASE("a system call that fails while a file is loaded is an IoError, and no
   CHECK(failures >= (injecting ? 40U : 0U));
 }
 
+TEST_CASE("a file system that cannot map is read", "[faults]") {
+  const Files files;
+  for (const Operation& load : files.loads()) {
+    for (const int error : {ENODEV, ENOTSUP, ENOSYS}) {
+      for (int n = 1; injecting; ++n) {
+        INFO(load.name << ": call " << n);
+        const auto [failed, kind] = kind_with_fault("mmap", n, error, load);
+        CHECK(kind.empty());
+        if (!failed) break;
+      }
+    }
+  }
+}
+
+TEST_CASE("a file system without permissions is written to", "[faults]") {
+  const Files files;
+  CHECK(kind_with_fault("fchmod", 1, EPERM, files.saves()[0]) == std::pair(injecting, std::string()));
+}
+
 TEST_CASE("interrupted calls are made again, and short reads go on", "[faults]") {
   const Files files;
   for (const Operation& load : files.loads()) {

@@ -112,7 +112,8 @@ Matrix<T> cast_table(const Embedding<double>& table) {
 }  // namespace
 
 TEST_CASE("tables load under any prefix", "[pretrained]") {
-  for (const std::string prefix : {"", "transformer.", "model.", "_orig_mod.transformer.", "module.", "a.b.c."}) {
+  for (const std::string prefix :
+       {"", "transformer.", "model.", "_orig_mod.transformer.", "module.", "a.b.c."}) {
     const TemporaryFolder folder;
     write_checkpoint(folder, {wte_tensor(prefix + "wte.weight"), wpe_tensor(prefix + "wpe.weight")});
     check_loads(folder);

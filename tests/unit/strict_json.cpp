@@ -16,9 +16,7 @@ using test::error_of;
 
 namespace {
 
-nlohmann::json parse_strict_json(std::string_view text) {
-  return *gpt2::detail::parse_strict_json(text);
-}
+nlohmann::json parse_strict_json(std::string_view text) { return *gpt2::detail::parse_strict_json(text); }
 
 std::string fault_of(std::string_view text) {
   return error_of<JsonFault>([&] { static_cast<void>(parse_strict_json(text)); }).what();

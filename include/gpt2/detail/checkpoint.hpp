@@ -158,8 +158,9 @@ class CheckpointFiles {
     for (std::size_t i = 0; i < (std::min)(found.size(), std::size_t{6}); ++i) {
       list += (i > 0 ? ", " : "") + printable(found[i], 80);
     }
-    fail(name, kinds::ambiguous_tensor,
-         "could be any of " + to_text(found.size()) + " tensors: " + list + (found.size() > 6 ? ", ..." : ""));
+    fail(
+        name, kinds::ambiguous_tensor,
+        "could be any of " + to_text(found.size()) + " tensors: " + list + (found.size() > 6 ? ", ..." : ""));
   }
 
   /// wpe.weight behind one of `prefixes`, of which the last `decoys` are not allowed: beside an allowed one they
@@ -207,8 +208,8 @@ inline std::string CheckpointFiles::wte_name() {
   return found.front();
 }
 
-inline std::string CheckpointFiles::wpe_behind(const std::string& wte, const std::vector<std::string>& prefixes,
-                                               std::size_t decoys) {
+inline std::string CheckpointFiles::wpe_behind(const std::string& wte,
+                                               const std::vector<std::string>& prefixes, std::size_t decoys) {
   std::vector<std::string> found;
   std::size_t allowed = 0;
   for (std::size_t i = 0; i < prefixes.size(); ++i) {
@@ -224,8 +225,9 @@ inline std::string CheckpointFiles::wpe_behind(const std::string& wte, const std
   found = candidates(wpe_weight);
   fail(prefixes.front() + std::string(wpe_weight), kinds::tensor_not_found,
        "is not there, beside " + printable(wte) +
-           (found.empty() ? "; there are " + with_tensors([](const auto& tensors) { return some_names(tensors); })
-                          : "; " + printable(found.front()) + ", which is, has another prefix"));
+           (found.empty()
+                ? "; there are " + with_tensors([](const auto& tensors) { return some_names(tensors); })
+                : "; " + printable(found.front()) + ", which is, has another prefix"));
 }
 
 inline std::string CheckpointFiles::wpe_name() {
@@ -353,7 +355,10 @@ inline TensorView Checkpoint::operator[](std::string_view name) const& {
 }
 
 inline std::string Checkpoint::file_of(std::string_view name) const {
-  return detail::CheckpointFiles::header_of(files_->file_of(name)).path;
+  const SafeTensors file = files_->file_of(name);
+  const detail::SafeTensorsHeader& header = detail::CheckpointFiles::header_of(file);
+  static_cast<void>(header.at(name));
+  return header.path;
 }
 
 inline std::string Checkpoint::prefix() const { return files_->prefix(); }
@@ -361,7 +366,8 @@ inline std::string Checkpoint::wte_name() const { return files_->wte_name(); }
 inline std::string Checkpoint::wpe_name() const { return files_->wpe_name(); }
 
 template <Scalar T>
-Embedding<T> Checkpoint::table(std::string_view name, Index rows, Index cols, std::string_view extents) const {
+Embedding<T> Checkpoint::table(std::string_view name, Index rows, Index cols,
+                               std::string_view extents) const {
   return detail::load_table<T>(*files_, name, rows, cols, {rows, cols}, extents);
 }
 

@@ -102,7 +102,9 @@ inline std::vector<std::string> SafeTensors::names() const {
 
 inline std::size_t SafeTensors::size() const noexcept { return file_->header().entries.size(); }
 
-inline bool SafeTensors::contains(std::string_view name) const { return file_->header().find(name) != nullptr; }
+inline bool SafeTensors::contains(std::string_view name) const {
+  return file_->header().find(name) != nullptr;
+}
 
 inline TensorView SafeTensors::operator[](std::string_view name) const& {
   const detail::TensorEntry& entry = file_->header().at(name);
@@ -112,9 +114,9 @@ inline TensorView SafeTensors::operator[](std::string_view name) const& {
 inline void SafeTensors::read(std::string_view name, std::span<std::byte> out) const {
   const detail::TensorEntry& entry = file_->header().at(name);
   if (out.size() != entry.end - entry.begin) {
-    throw CheckpointError(file_->header().path, detail::printable(name), kinds::invalid_tensor_view,
-                          "has " + detail::to_text(entry.end - entry.begin) + " bytes, not " +
-                              detail::to_text(out.size()));
+    throw CheckpointError(
+        file_->header().path, detail::printable(name), kinds::invalid_tensor_view,
+        "has " + detail::to_text(entry.end - entry.begin) + " bytes, not " + detail::to_text(out.size()));
   }
   file_->read(entry, out);
 }
@@ -135,7 +137,8 @@ inline void check_writable(const std::string& path, const NamedTensor& tensor) {
     throw CheckpointError(path, printable(tensor.name), kind, problem);
   };
   if (tensor.name == metadata_key) fail(kinds::invalid_tensor_name, "the name is the format's own");
-  if (find_invalid_utf8(tensor.name) != tensor.name.npos) fail(kinds::invalid_header, "the name is not UTF-8");
+  if (find_invalid_utf8(tensor.name) != tensor.name.npos)
+    fail(kinds::invalid_header, "the name is not UTF-8");
   check_for_nul(path, tensor.name);
   const auto& [dtype, shape, bytes] = tensor.tensor;
   if (static_cast<std::size_t>(dtype) >= dtype_infos.size()) {
@@ -155,7 +158,8 @@ inline void check_writable(const std::string& path, const NamedTensor& tensor) {
 inline void check_writable(const std::string& path, const std::map<std::string, std::string>& metadata) {
   for (const auto& [key, value] : metadata) {
     if (find_invalid_utf8(key) == key.npos && find_invalid_utf8(value) == value.npos) continue;
-    throw CheckpointError(path, "", kinds::invalid_header, "the metadata of " + printable(key) + " is not UTF-8");
+    throw CheckpointError(path, "", kinds::invalid_header,
+                          "the metadata of " + printable(key) + " is not UTF-8");
   }
 }
 

@@ -4,7 +4,7 @@
 
 usage: make_damaged_checkpoints.py FOLDER
 
-FOLDER/manifest.json lists the cases: {"name", "open": "file" or "folder", "path", "expect", "says"}. "expect" is the
+FOLDER/manifest.json lists the cases: {"name", "open": "file", "folder" or "config", "path", "expect", "says"}. "expect" is the
 kind of CheckpointError, or "ok"; "says" is text the message must have. The same cases come out every time.
 """
 
@@ -74,8 +74,8 @@ class Corpus:
         """A file with one tensor "a", given as JSON text."""
         self.header(name, expect, '{"a":' + text + "}", data, says)
 
-    def folder_case(self, name, expect, files, says=""):
-        path = self._case(name, "folder", expect, says)
+    def folder_case(self, name, expect, files, says="", kind="folder"):
+        path = self._case(name, kind, expect, says)
         path.mkdir()
         for file, content in files.items():
             target = path / file
@@ -83,8 +83,12 @@ class Corpus:
             target.write_bytes(encode(content))
         return path
 
-    def config(self, name, expect, config, says=""):
-        self.folder_case("config: " + name, expect, {"config.json": config, "model.safetensors": MODEL}, says)
+    def config(self, name, expect, config, says="", tables=None):
+        """A config that is read as a whole if `tables` is given, which is what becomes of the tables then."""
+        files = {"config.json": config, "model.safetensors": MODEL}
+        self.folder_case("config: " + name, tables or expect, files, "" if tables else says)
+        if tables:
+            self.folder_case("whole config: " + name, expect, files, says, "config")
 
     def model(self, name, expect, header, data=WTE + WPE, says=""):
         files = {"config.json": CONFIG, "model.safetensors": tensors_file(header, data)}
@@ -119,12 +123,9 @@ def sizes_and_lengths(corpus):
     path = corpus.path("zeros as far as 100,000,008 bytes, all of them header", JSON_FAULT)
     path.write_bytes(struct.pack("<Q", 100_000_000))
     os.truncate(path, 100_000_008)
-    for name, magic in [("a zip file", b"PK\x03\x04" + bytes(60)),
-                        ("a pickle", b"\x80\x02}q\x00X\x05\x00" + bytes(60)),
-                        ("a GGUF file", b"GGUF\x03\x00\x00\x00" + bytes(60)),
-                        ("an HTML page", b"<!DOCTYPE html><html>"),
-                        ("a Git LFS pointer", b"version https://git-lfs.github.com/spec/v1\n")]:
-        corpus.file(name, "HeaderTooLarge" if magic[4:8] != bytes(4) else "InvalidHeaderLength", magic)
+    for name, magic, says in foreign_files():
+        corpus.file(name, "HeaderTooLarge" if magic[4:8] != bytes(4) else "InvalidHeaderLength", magic, says)
+        corpus.index(name, "IndexInvalid", magic, says=says)
 
 
 def header_text(corpus):
@@ -406,6 +407,23 @@ def paths(corpus):
     corpus.path("legal: a link to a link", "ok").symlink_to(corpus.cases[-2]["path"])
 
 
+def tables_with(field):
+    """What becomes of the tables beside a bad field: they ask for those that they need."""
+    needed = ["vocab_size", "n_positions", "n_embd", "hidden_size", "max_position_embeddings", "model_type"]
+    return None if field in needed else "ok"
+
+
+def foreign_files():
+    """What stands in place of files where something has gone wrong: name, the first bytes, text of the message."""
+    return [("a Git LFS pointer", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "git lfs pull"),
+            ("an HTML page", b"<!DOCTYPE html><html></html>", "download the file again"),
+            ("an HTML page after blanks", b"\n  <html></html>", "download the file again"),
+            ("a GGUF file", b"GGUF\x03\x00\x00\x00" + bytes(60), "llama.cpp"),
+            ("a pickle", b"\x80\x02}q\x00X\x05\x00" + bytes(60), "with PyTorch"),
+            ("a zip file", b"PK\x03\x04" + bytes(60), "zip archive"),
+            ("a zip file of PyTorch", b"PK\x03\x04\x00\x00\x08\x08" + bytes(60), "zip archive")]
+
+
 def configs(corpus):
     bad = "ConfigInvalid"
     for field in ["vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "n_inner"]:
@@ -415,9 +433,10 @@ def configs(corpus):
         ]:
             text = json.dumps({key: value for key, value in CONFIG.items() if key != field})
             corpus.config(f"{field} = {value[:20]}", bad, text[:-1] + f', "{field}": {value}}}',
-                          says=f"{field}: ")
+                          says=f"{field}: ", tables=tables_with(field) if value != "1e999" else None)
         if field != "n_inner":
-            corpus.config(f"{field} = null", bad, {**CONFIG, field: None}, says=f"{field}: null")
+            corpus.config(f"{field} = null", bad, {**CONFIG, field: None}, says=f"{field}: null",
+                          tables=tables_with(field))
     for field, value in [("hidden_size", 5), ("max_position_embeddings", 3), ("hidden_size", "4"),
                          ("embd_pdrop", -0.1), ("embd_pdrop", 1.1), ("attn_pdrop", "0.1"),
                          ("resid_pdrop", None), ("resid_pdrop", True), ("layer_norm_epsilon", -1),
@@ -426,11 +445,16 @@ def configs(corpus):
                          ("eos_token_id", [1, 2]), ("eos_token_id", -1), ("pad_token_id", -1),
                          ("bos_token_id", 1.5), ("model_type", "bert"), ("model_type", "GPT2"),
                          ("model_type", None), ("model_type", 2)]:
-        corpus.config(f"{field} = {json.dumps(value)}", bad, {**CONFIG, field: value}, says=f"{field}: ")
+        corpus.config(f"{field} = {json.dumps(value)}", bad, {**CONFIG, field: value}, says=f"{field}: ",
+                      tables=tables_with(field))
     corpus.config("num_attention_heads against n_head", bad,
-                  {**CONFIG, "n_head": 1, "num_attention_heads": 2}, says="num_attention_heads: 2")
+                  {**CONFIG, "n_head": 1, "num_attention_heads": 2}, says="num_attention_heads: 2", tables="ok")
     corpus.config("num_hidden_layers against n_layer", bad, {**CONFIG, "n_layer": 1, "num_hidden_layers": 2},
-                  says="num_hidden_layers: 2")
+                  says="num_hidden_layers: 2", tables="ok")
+    negative = {"vocab_size": VOCAB, "n_positions": POSITIONS, "hidden_size": -1}
+    corpus.config("a field under its other name", bad, negative, says="hidden_size: -1 is less than 1")
+    for name, begin, says in foreign_files():
+        corpus.config(name, bad, begin, says=says)
     good = json.dumps(CONFIG)
     for name, text in [("empty", ""), ("spaces", "  \n"), ("cut off", good[:-1]), ("null", "null"),
                        ("array", "[]"), ("string", '"gpt2"'), ("number", "7"), ("NUL after", good + "\0"),
@@ -541,7 +565,30 @@ def models(corpus):
     corpus.folder_case("model: missing", "IoError", {"config.json": CONFIG},
                        "neither model.safetensors nor model.safetensors.index.json")
     corpus.folder_case("model: only one of PyTorch", "IoError",
-                       {"config.json": CONFIG, "pytorch_model.bin": "x"})
+                       {"config.json": CONFIG, "pytorch_model.bin": "x"}, "but pytorch_model.bin, which is not read")
+    tied = model_header("lm_head.weight", "transformer.wpe.weight")
+    corpus.model("legal: tied, under the head's name", "ok", tied)
+    alias = {"__metadata__": {"format": "pt", "transformer.wte.weight": "lm_head.weight"}}
+    corpus.model("legal: tied, under the head's name, with the alias", "ok", {**alias, **tied})
+    corpus.model("legal: tied, wrapped", "ok",
+                 model_header("_orig_mod.lm_head.weight", "_orig_mod.transformer.wpe.weight"))
+    corpus.model("tied, wpe elsewhere", "TensorNotFound", model_header("lm_head.weight", "model.wpe.weight"),
+                 says="another prefix")
+    corpus.folder_case(
+        "model: untied, without wte", "TensorNotFound", {
+            "config.json": {**CONFIG, "tie_word_embeddings": False},
+            "model.safetensors": tensors_file(tied, WTE + WPE)
+        }, "because config.json has tie_word_embeddings = false")
+    cache = {"models--org--name/refs/main": "0123abc\n", "models--org--name/snapshots/0123abc/config.json": CONFIG,
+             "models--org--name/snapshots/0123abc/model.safetensors": MODEL}
+    for name, expect, reference, says in [("legal: of the Hugging Face cache", "ok", "0123abc\n", ""),
+                                          ("leads out of the cache", "IoError", "../0123abc", "no name of a snapshot"),
+                                          ("is not there", "IoError", "4567", "snapshots (0123abc)"),
+                                          ("is empty", "IoError", "", "no name of a snapshot")]:
+        path = corpus.folder_case(f"entry: {name}", expect, {**cache, "models--org--name/refs/main": reference}, says)
+        corpus.cases[-1]["path"] += "/models--org--name"
+    corpus.folder_case("model: legal: by the file's path", "ok", {"config.json": CONFIG, "model.safetensors": MODEL})
+    corpus.cases[-1]["path"] += "/model.safetensors"
     corpus.folder_case("model: empty file", "HeaderTooSmall",
                        {"config.json": CONFIG, "model.safetensors": b""})
     os.mkfifo(corpus.folder_case("model: a FIFO", "IoError", {"config.json": CONFIG}) / "model.safetensors")
@@ -573,10 +620,19 @@ def indexes(corpus):
     corpus.index("legal: a folder below", "ok", {"weight_map": {"wte.weight": "a/b", "wpe.weight": "a/c"}},
                  {"a/b": MODEL, "a/c": MODEL})
     corpus.index("legal: two shards", "ok",
-                 {"weight_map": {"wte.weight": "a", "transformer.wpe.weight": "b"}}, {
-                     "a": tensors_file({"wte.weight": entry(0, 48, "F32", [3, 4])}, WTE), "b": tensors_file(
-                         {"transformer.wpe.weight": entry(0, 32, "F32", [2, 4])}, WPE)
+                 {"weight_map": {"model.wte.weight": "a", "model.wpe.weight": "b"}}, {
+                     "a": tensors_file({"model.wte.weight": entry(0, 48, "F32", [3, 4])}, WTE),
+                     "b": tensors_file({"model.wpe.weight": entry(0, 32, "F32", [2, 4])}, WPE)
                  })
+    head = {"lm_head.weight": "a", "transformer.wpe.weight": "b"}
+    head_shards = {
+        "a": tensors_file({"lm_head.weight": entry(0, 48, "F32", [3, 4])}, WTE),
+        "b": tensors_file({"transformer.wpe.weight": entry(0, 32, "F32", [2, 4])}, WPE)
+    }
+    corpus.index("legal: tied, under the head's name", "ok", {"weight_map": head}, head_shards)
+    path = corpus.index("untied, without wte", "TensorNotFound", {"weight_map": head}, head_shards,
+                        "because config.json has tie_word_embeddings = false")
+    (path / "config.json").write_bytes(encode({**CONFIG, "tie_word_embeddings": False}))
     path = corpus.index("legal: a shard that is a link out of the folder", "ok", good, {})
     (corpus.folder / "blob").write_bytes(MODEL)
     (path / "shard").symlink_to("../blob")

@@ -31,10 +31,16 @@ unsigned sum_of_folder(const std::string& path, gpt2::LoadMode mode) {
   return static_cast<unsigned>(embeddings.wte.weight().sum() + embeddings.wpe.weight().sum());
 }
 
+unsigned sum_of(std::string_view what, const std::string& path, gpt2::LoadMode mode) {
+  if (what == "file") return sum_of_file(path, mode);
+  if (what == "folder") return sum_of_folder(path, mode);
+  return static_cast<unsigned>(gpt2::from_pretrained<gpt2::GPT2Config>(path).vocab_size);
+}
+
 /// The kind and the message of the error, or "ok".
 std::string outcome(std::string_view what, const std::string& path, gpt2::LoadMode mode, unsigned& sum) {
   try {
-    sum = what == "file" ? sum_of_file(path, mode) : sum_of_folder(path, mode);
+    sum = sum_of(what, path, mode);
     return "ok";
   } catch (const gpt2::CheckpointError& error) {
     return error.kind() + "\n" + error.what();
@@ -45,8 +51,8 @@ std::string outcome(std::string_view what, const std::string& path, gpt2::LoadMo
 
 int main(int argc, char** argv) {
   const std::string_view what = argc == 3 ? argv[1] : "";
-  if (what != "file" && what != "folder") {
-    std::cerr << "usage: open_checkpoint file|folder PATH\n";
+  if (what != "file" && what != "folder" && what != "config") {
+    std::cerr << "usage: open_checkpoint file|folder|config PATH\n";
     return 64;
   }
   try {

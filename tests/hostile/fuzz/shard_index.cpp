@@ -31,11 +31,11 @@ void write_tables(const std::filesystem::path& path, float element, const std::s
                                     NamedTensor{prefix + "wpe.weight", tensor(2)}});
 }
 
-struct Checkpoint {
+struct Files {
   test::TemporaryFolder above;
   std::filesystem::path folder = above / "checkpoint";
 
-  Checkpoint() {
+  Files() {
     std::filesystem::create_directories(folder / "sub");
     test::write_file(folder / "config.json", R"({"vocab_size":3,"n_positions":2,"n_embd":2})");
     write_tables(folder / "1.safetensors", 1);
@@ -58,11 +58,11 @@ std::string shard_of(const nlohmann::json& index, const char* table) {
 }  // namespace
 
 FUZZ_TARGET(shard_index) {
-  static const Checkpoint checkpoint;
+  static const Files files;
   const std::string_view text = fuzz::text_of(data, size);
-  test::write_file(checkpoint.folder / "model.safetensors.index.json", text);
+  test::write_file(files.folder / "model.safetensors.index.json", text);
   try {
-    const auto embeddings = from_pretrained<GPT2Embeddings<float>>(checkpoint.folder);
+    const auto embeddings = from_pretrained<GPT2Embeddings<float>>(files.folder);
     const auto index = nlohmann::json::parse(text.begin(), text.end());
     const auto is_from = [&](const Embedding<float>& table, const char* name) {
       const std::string shard = shard_of(index, name);

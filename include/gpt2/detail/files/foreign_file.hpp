@@ -21,7 +21,8 @@ inline constexpr std::size_t foreign_file_bytes = 64;
 [[nodiscard]] constexpr std::string_view foreign_file_text(std::string_view begin) noexcept {
   begin = begin.substr(0, (std::min)(begin.size(), foreign_file_bytes));
   if (begin.starts_with("version https://git-lfs")) {
-    return "is a git-lfs pointer, not the file itself: run \"git lfs pull\" in the repository, or download the file";
+    return "is a git-lfs pointer, not the file itself: run \"git lfs pull\" in the repository, or download "
+           "the file";
   }
   if (begin.starts_with("GGUF")) {
     return "is a GGUF file, for llama.cpp: take the safetensors checkpoint that it was made from";
@@ -36,7 +37,8 @@ inline constexpr std::size_t foreign_file_bytes = 64;
   }
   const std::size_t first = begin.find_first_not_of(" \t\r\n");
   if (first != begin.npos && begin[first] == '<') {
-    return "is an HTML or XML page, as servers send in place of a file: download the file again, and log in if its "
+    return "is an HTML or XML page, as servers send in place of a file: download the file again, and log in "
+           "if its "
            "repository asks for that";
   }
   return {};

@@ -41,17 +41,20 @@ namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
     std::error_code error;
     for (std::filesystem::directory_iterator file(entry / "snapshots", error), end; !error && file != end;
          file.increment(error)) {
-      if (found.size() < 400) found += (found.empty() ? "" : ", ") + printable(path_text(file->path().filename()));
+      if (found.size() < 400)
+        found += (found.empty() ? "" : ", ") + printable(path_text(file->path().filename()));
     }
     throw CheckpointError(path_text(entry), "", kinds::io_error,
-                          "is an entry of the Hugging Face cache " + problem + ": give the path to one of its snapshots (" +
+                          "is an entry of the Hugging Face cache " + problem +
+                              ": give the path to one of its snapshots (" +
                               (found.empty() ? "it has none" : found) + ")");
   };
   if (!is_there(reference)) fail("without refs/main");
   const ReadOnlyFile file(reference);
   std::string name = file.read_text(0, (std::min)(file.size(), longest));
   while (!name.empty() && (name.back() == '\n' || name.back() == '\r' || name.back() == ' ')) name.pop_back();
-  if (!shard_name_fault(name).empty() || name.find('/') != name.npos || find_invalid_utf8(name) != name.npos) {
+  if (!shard_name_fault(name).empty() || name.find('/') != name.npos ||
+      find_invalid_utf8(name) != name.npos) {
     fail("whose refs/main is no name of a snapshot");
   }
   const std::filesystem::path snapshot = entry / "snapshots" / path_of(name);
@@ -82,9 +85,10 @@ struct ModelFolder {
   [[noreturn]] void fail_without_model() const {
     std::string problem = "has neither " + std::string(model_name) + " nor " + index_name;
     if (const std::string_view other = foreign(); !other.empty()) {
-      problem += ", but " + std::string(other) +
-                 ", which is not read: load the folder with transformers (GPT2LMHeadModel.from_pretrained) and "
-                 "save it with save_pretrained";
+      problem +=
+          ", but " + std::string(other) +
+          ", which is not read: load the folder with transformers (GPT2LMHeadModel.from_pretrained) and "
+          "save it with save_pretrained";
     }
     throw CheckpointError(path_text(folder), "", kinds::io_error, problem);
   }

@@ -312,14 +312,15 @@ inline void check_layout(SafeTensorsHeader& header, std::uint64_t data_size) {
     };
     if (entry.begin != place) {
       fail(kinds::invalid_offset, offsets() +
-                                (entry.begin < place ? " overlap the tensor before" : " leave a hole") +
-                                ": expected to begin at " + to_text(place));
+                                      (entry.begin < place ? " overlap the tensor before" : " leave a hole") +
+                                      ": expected to begin at " + to_text(place));
     }
     if (entry.end < entry.begin) fail(kinds::invalid_offset, offsets() + " end before they begin");
     const std::uint64_t size = tensor_size(header.path, entry.name, entry.dtype, entry.shape);
     if (entry.end - entry.begin != size) {
-      fail(kinds::tensor_invalid_info, offsets() + " hold " + to_text(entry.end - entry.begin) + " bytes, but " +
-                                    tensor_text(entry.dtype, entry.shape) + " has " + to_text(size));
+      fail(kinds::tensor_invalid_info, offsets() + " hold " + to_text(entry.end - entry.begin) +
+                                           " bytes, but " + tensor_text(entry.dtype, entry.shape) + " has " +
+                                           to_text(size));
     }
     place = entry.end;
   }
@@ -335,14 +336,14 @@ inline void check_layout(SafeTensorsHeader& header, std::uint64_t data_size) {
   constexpr std::uint64_t prefix = sizeof(std::uint64_t);
   const auto fail = [&](std::string_view kind, const std::string& problem) {
     // Whatever is wrong with a file of another kind, what helps is to know what it is.
-    const std::string begin =
-        file.read_text(0, (std::min)(file.size(), std::uint64_t{foreign_file_bytes}));
+    const std::string begin = file.read_text(0, (std::min)(file.size(), std::uint64_t{foreign_file_bytes}));
     const std::string_view foreign = foreign_file_text(begin);
     throw CheckpointError(file.path(), "", kind, foreign.empty() ? problem : std::string(foreign));
   };
 
   if (file.size() < prefix) {
-    fail(kinds::header_too_small, "is too small to be a safetensors file: " + to_text(file.size()) + " bytes");
+    fail(kinds::header_too_small,
+         "is too small to be a safetensors file: " + to_text(file.size()) + " bytes");
   }
   std::uint64_t size = 0;
   file.read(0, std::as_writable_bytes(std::span(&size, 1)));

@@ -146,9 +146,8 @@ inline std::string printable(std::string_view text, std::size_t limit) {
 template <class Json>
 [[nodiscard]] bool nests_within(const Json& value, std::size_t depth) {
   if (!value.is_structured()) return true;
-  return depth > 0 && std::all_of(value.begin(), value.end(), [depth](const Json& member) {
-           return nests_within(member, depth - 1);
-         });
+  return depth > 0 && std::all_of(value.begin(), value.end(),
+                                  [depth](const Json& member) { return nests_within(member, depth - 1); });
 }
 
 template <class Json>

@@ -172,9 +172,9 @@ inline std::size_t OpenFile::read(std::uint64_t offset, std::span<std::byte> out
   place.offset = static_cast<unsigned long>(offset & 0xFFFFFFFFU);
   place.offset_high = static_cast<unsigned long>(offset >> 32U);
   unsigned long count = 0;
-  const int read = ::ReadFile(handle_, out.data(),
-                              static_cast<unsigned long>((std::min)(out.size(), largest_transfer)), &count,
-                              reinterpret_cast<struct _OVERLAPPED*>(&place));
+  const int read =
+      ::ReadFile(handle_, out.data(), static_cast<unsigned long>((std::min)(out.size(), largest_transfer)),
+                 &count, reinterpret_cast<struct _OVERLAPPED*>(&place));
   if (read != 0) return count;
   if (::GetLastError() != windows::error_handle_eof) error = last_error();
   return 0;
@@ -208,8 +208,7 @@ inline std::uint64_t OpenFile::map_granularity() noexcept { return 65536; }
 inline std::shared_ptr<const std::byte> OpenFile::map(std::uint64_t offset, std::size_t size,
                                                       std::error_code& error) const {
   error.clear();
-  void* const section =
-      ::CreateFileMappingW(handle_, nullptr, windows::page_readonly, 0, 0, nullptr);
+  void* const section = ::CreateFileMappingW(handle_, nullptr, windows::page_readonly, 0, 0, nullptr);
   if (section == nullptr) {
     error = last_error();
     return nullptr;
@@ -240,7 +239,7 @@ inline void rename_over(const std::filesystem::path& from, const std::filesystem
     return ::MoveFileExW(source.c_str(), target.c_str(),
                          windows::move_replace | windows::move_write_through) != 0;
   };
-  windows::clean_up(to.parent_path());
+  windows::clean_up(to.has_parent_path() ? to.parent_path() : std::filesystem::path("."));
   error.clear();
   if (move(from, to)) return;
   error = last_error();
