@@ -334,7 +334,8 @@ class Model {
     if (!config_.tie_word_embeddings) return load();
     if (parameters.checkpoint().contains(name)) {
       try {
-        has_unused_head_ = load().weight() != embeddings_.wte.weight();
+        const gpt2::Embedding<T> head = load();
+        has_unused_head_ = head.weight() != embeddings_.wte.weight();
       } catch (const gpt2::CheckpointError&) {  // of another type or shape: no head of this model
         has_unused_head_ = true;
       }

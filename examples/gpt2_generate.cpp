@@ -269,6 +269,13 @@ class TextWriter {
   std::size_t written_ = 0;
 };
 
+void note_unused_head(const blocks::Model<float>& model) {
+  if (!model.has_unused_head()) return;
+  std::printf(
+      "note: lm_head.weight is not wte, but config.json ties them: wte is the output head, as in "
+      "transformers\n");
+}
+
 void continue_texts(const Options& options, const std::filesystem::path& folder) {
   // The vocabulary before the weights: what is wrong with a text is said at once.
   const auto config = gpt2::from_pretrained<gpt2::GPT2Config>(folder);
@@ -279,6 +286,7 @@ void continue_texts(const Options& options, const std::filesystem::path& folder)
     if (prompts.back().empty()) throw std::invalid_argument("--prompt: the text is empty");
   }
   const blocks::Model<float> model(folder);
+  note_unused_head(model);
 
   const bool batch = prompts.size() > 1;
   TextWriter first(tokenizer, config.eos_token_id);

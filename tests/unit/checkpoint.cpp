@@ -374,8 +374,10 @@ TEST_CASE("a table is saved as a tensor, a quantised one as three", "[checkpoint
   for (NamedTensor& part : named_tensor("q", quantized)) tensors.push_back(std::move(part));
   save_safetensors(folder / "tables.safetensors", tensors);
   const Checkpoint checkpoint = Checkpoint::open(folder / "tables.safetensors");
-  CHECK(same_bits(checkpoint.table<double>("a.weight", 3, 4).weight(), table.weight()));
-  CHECK(load_quantized(checkpoint, "q").values() == quantized.values());
+  const auto loaded = checkpoint.table<double>("a.weight", 3, 4);
+  CHECK(same_bits(loaded.weight(), table.weight()));
+  const QuantizedEmbedding loaded_bytes = load_quantized(checkpoint, "q");
+  CHECK(loaded_bytes.values() == quantized.values());
   CHECK(checkpoint.names().size() == 4);
 }
 

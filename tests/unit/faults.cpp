@@ -209,7 +209,8 @@ struct Files {
       return test::same_bits(loaded.wpe.weight(), embeddings.wpe.weight().cast<Eigen::half>());
     };
     const auto load_bytes = [this] {
-      return test::same_bits(load_quantized(folder / "quantized", "wte").values(), quantized.values());
+      const QuantizedEmbedding loaded = load_quantized(folder / "quantized", "wte");
+      return test::same_bits(loaded.values(), quantized.values());
     };
     const auto load_config = [this] { return from_pretrained<GPT2Config>(folder / "model") == config; };
     return {{"a file, mapped", open(LoadMode::mapped)},

@@ -235,7 +235,7 @@ TEST_CASE("a mapped table is the file, a copied one is not", "[pretrained]") {
   const auto mapped = from_pretrained<GPT2Embeddings<float>>(folder.path());
   const auto copied = from_pretrained<GPT2Embeddings<float>>(folder.path(), LoadMode::copied);
   const auto widened = from_pretrained<GPT2Embeddings<double>>(folder.path());
-  const float before = small_embeddings().wte.weight()(2, 3);
+  const float before = test::weight_of(small_embeddings().wte)(2, 3);
   {
     // In place, which one should not do. The last tensor in the file is wte.
     std::fstream file(folder / "model.safetensors", std::ios::in | std::ios::out | std::ios::binary);
@@ -253,7 +253,7 @@ TEST_CASE("a mapped table outlives its file, and may be changed", "[pretrained]"
   save_pretrained(folder->path(), small_config(), small_embeddings());
   auto loaded = from_pretrained<GPT2Embeddings<float>>(folder->path());
   folder.reset();
-  CHECK(same_bits(loaded.wte.weight(), small_embeddings().wte.weight()));
+  CHECK(same_bits(loaded.wte.weight(), test::weight_of(small_embeddings().wte)));
   loaded.wte.mutable_weight()(0, 0) = 5;
   CHECK(loaded.wte.weight()(0, 0) == 5);
 }
@@ -406,9 +406,9 @@ TEST_CASE("a checkpoint may be saved over the one it is mapped from", "[pretrain
   auto loaded = from_pretrained<GPT2Embeddings<float>>(folder.path());
   loaded.wpe.mutable_weight().setConstant(4);
   save_pretrained(folder.path(), small_config(), loaded);
-  CHECK(same_bits(loaded.wte.weight(), small_embeddings().wte.weight()));
+  CHECK(same_bits(loaded.wte.weight(), test::weight_of(small_embeddings().wte)));
   const auto again = from_pretrained<GPT2Embeddings<float>>(folder.path());
-  CHECK(same_bits(again.wte.weight(), small_embeddings().wte.weight()));
+  CHECK(same_bits(again.wte.weight(), test::weight_of(small_embeddings().wte)));
   CHECK(again.wpe.weight().minCoeff() == 4);
   CHECK(folder.names().size() == 2);
 }

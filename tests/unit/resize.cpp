@@ -102,7 +102,7 @@ TEST_CASE("the covariance of the old rows is divided by their number", "[resize]
 TEST_CASE("new rows are the mean if the covariance is not positive definite", "[resize]") {
   const auto new_rows = [](const Matrix<double>& weight) {
     return Matrix<double>(
-        resize_token_embeddings(Embedding<double>(weight), weight.rows() + 3).weight().bottomRows(3));
+        test::weight_of(resize_token_embeddings(Embedding<double>(weight), weight.rows() + 3)).bottomRows(3));
   };
   const auto check_mean = [&](const Matrix<double>& weight) {
     const Eigen::RowVectorXd mean = weight.colwise().mean();
@@ -129,7 +129,8 @@ TEST_CASE("new rows are the mean if the covariance is not positive definite", "[
 TEST_CASE("a table with a NaN has a NaN for its mean, and only in that column", "[resize]") {
   Matrix<double> weight = test::drawn<double>(20, 3);
   weight(7, 1) = std::numeric_limits<double>::quiet_NaN();
-  const Matrix<double> rows = resize_token_embeddings(Embedding<double>(weight), 22).weight().bottomRows(2);
+  const Matrix<double> rows =
+      test::weight_of(resize_token_embeddings(Embedding<double>(weight), 22)).bottomRows(2);
   CHECK(std::isnan(rows(0, 1)));
   CHECK(rows(1, 0) == Approx(weight.col(0).mean()));
   CHECK(rows(1, 2) == Approx(weight.col(2).mean()));
@@ -154,13 +155,13 @@ TEST_CASE("new rows are computed in double and rounded once", "[resize]") {
 
 TEST_CASE("a mean of many half-precision rows does not stop growing", "[resize]") {
   const Embedding<Eigen::bfloat16> table(Matrix<Eigen::bfloat16>::Constant(3000, 2, Eigen::bfloat16(1.0F)));
-  CHECK(static_cast<float>(resize_token_embeddings(table, 3001).weight()(3000, 1)) == 1.0F);
+  CHECK(static_cast<float>(test::weight_of(resize_token_embeddings(table, 3001))(3000, 1)) == 1.0F);
 }
 
 TEST_CASE("without mean_resizing new rows are N(0, 0.02²)", "[resize]") {
   const Embedding<double> table(test::drawn<double>(10, 50, 1, 7));
   const Matrix<double> rows =
-      resize_token_embeddings(table, 2010, {.mean_resizing = false}).weight().bottomRows(2000);
+      test::weight_of(resize_token_embeddings(table, 2010, {.mean_resizing = false})).bottomRows(2000);
   const auto n = static_cast<double>(rows.size());
   CHECK(std::abs(rows.mean()) < 5 * 0.02 / std::sqrt(n));
   CHECK(std::abs(rows.array().square().mean() / (0.02 * 0.02) - 1) < 5 * std::sqrt(2 / n));
@@ -178,8 +179,8 @@ TEST_CASE("new rows are a function of the seed, and not of how many there are", 
   const Embedding<float> table(test::drawn<float>(30, 5));
   for (const bool mean_resizing : {true, false}) {
     const auto resized = [&](Index rows, std::uint64_t seed) {
-      return Matrix<float>(
-          resize_token_embeddings(table, rows, {.mean_resizing = mean_resizing, .seed = seed}).weight());
+      return Matrix<float>(test::weight_of(
+          resize_token_embeddings(table, rows, {.mean_resizing = mean_resizing, .seed = seed})));
     };
     CHECK(test::same_bits(resized(40, 2), resized(40, 2)));
     CHECK(resized(40, 2) != resized(40, 3));
@@ -190,7 +191,8 @@ TEST_CASE("new rows are a function of the seed, and not of how many there are", 
 TEST_CASE("new rows do not repeat the table that the same seed gave", "[resize]") {
   const Embedding<double> table(100, 30, {}, 5);
   const Matrix<double> rows =
-      resize_token_embeddings(table, 200, {.mean_resizing = false, .seed = 5}).weight().bottomRows(100);
+      test::weight_of(resize_token_embeddings(table, 200, {.mean_resizing = false, .seed = 5}))
+          .bottomRows(100);
   const double correlation = rows.cwiseProduct(table.weight()).mean() / (0.02 * 0.02);
   CHECK(std::abs(correlation) < 5 / std::sqrt(3000.0));
 }
@@ -259,17 +261,17 @@ TEMPLATE_TEST_CASE("fewer positions are the first ones, whatever the growth", "[
 
 TEST_CASE("positions grow by their last one, or by zeros", "[resize]") {
   const Embedding<double> table(column({1, 2, 4}));
-  CHECK(resize_positions(table, 5, PositionGrowth::repeat_last).weight() == column({1, 2, 4, 4, 4}));
-  CHECK(resize_positions(table, 5, PositionGrowth::zero).weight() == column({1, 2, 4, 0, 0}));
+  CHECK(test::weight_of(resize_positions(table, 5, PositionGrowth::repeat_last)) == column({1, 2, 4, 4, 4}));
+  CHECK(test::weight_of(resize_positions(table, 5, PositionGrowth::zero)) == column({1, 2, 4, 0, 0}));
 }
 
 TEST_CASE("interpolated positions are stretched linearly, first and last are kept", "[resize]") {
   const Embedding<double> table(column({1, 2, 4}));
-  CHECK(resize_positions(table, 5, PositionGrowth::interpolate).weight() == column({1, 1.5, 2, 3, 4}));
-  CHECK(resize_positions(table, 9, PositionGrowth::interpolate).weight() ==
+  CHECK(test::weight_of(resize_positions(table, 5, PositionGrowth::interpolate)) ==
+        column({1, 1.5, 2, 3, 4}));
+  CHECK(test::weight_of(resize_positions(table, 9, PositionGrowth::interpolate)) ==
         column({1, 1.25, 1.5, 1.75, 2, 2.5, 3, 3.5, 4}));
-  CHECK(resize_positions(table, 4, PositionGrowth::interpolate)
-            .weight()
+  CHECK(test::weight_of(resize_positions(table, 4, PositionGrowth::interpolate))
             .isApprox(column({1, 1 + 2.0 / 3, 2 + 2.0 / 3, 4}), 1e-15));
 
   // 1,024 positions to 2,048: as NumPy's interp(linspace(0, 1023, 2048), arange(1024), …).
@@ -309,8 +311,8 @@ TEST_CASE("interpolation is computed in double and rounded once", "[resize]") {
 
 TEST_CASE("one position is repeated, none are zeros", "[resize]") {
   for (const auto growth : {PositionGrowth::interpolate, PositionGrowth::repeat_last}) {
-    CHECK(resize_positions(Embedding<double>(column({3})), 3, growth).weight() == column({3, 3, 3}));
-    CHECK(resize_positions(Embedding<double>(Matrix<double>(0, 2)), 3, growth).weight() ==
+    CHECK(test::weight_of(resize_positions(Embedding<double>(column({3})), 3, growth)) == column({3, 3, 3}));
+    CHECK(test::weight_of(resize_positions(Embedding<double>(Matrix<double>(0, 2)), 3, growth)) ==
           Matrix<double>::Zero(3, 2));
     CHECK(resize_positions(Embedding<double>(Matrix<double>(3, 0)), 7, growth).num_embeddings() == 7);
   }

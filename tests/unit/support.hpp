@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "catch.hpp"
+#include "gpt2/embedding.hpp"
 #include "gpt2/initialization.hpp"
 #include "gpt2/types.hpp"
 
@@ -92,5 +93,11 @@ struct SlicingDevice {
     for (gpt2::Index last = n; last > 0; last -= slice) body(last > slice ? last - slice : 0, last);
   }
 };
+
+/// A copy of the weight of a table that may be a temporary.
+template <class T>
+[[nodiscard]] gpt2::Matrix<T> weight_of(const gpt2::Embedding<T>& table) {
+  return table.weight();
+}
 
 }  // namespace test
