@@ -115,6 +115,48 @@ TEST_CASE("a field and its other name may agree, but not contradict", "[config_j
   CHECK(parse_error(R"({"n_head": 1, "num_attention_heads": "1"})").field() == "num_attention_heads");
 }
 
+TEST_CASE("an error names the field as the document spells it", "[config_json]") {
+  CHECK(std::string(parse_error(R"({"hidden_size": -1})").what()) ==
+        "[gpt2.config_error] hidden_size = -1 is less than 1");
+  CHECK(parse_error(R"({"max_position_embeddings": 0})").field() == "max_position_embeddings");
+  CHECK(parse_error(R"({"num_hidden_layers": 2.5})").field() == "num_hidden_layers");
+  CHECK(parse_error(R"({"n_ctx": -1})").field() == "n_ctx");
+  CHECK(parse_error(R"({"n_embd": -1, "hidden_size": -1})").field() == "n_embd");
+}
+
+TEST_CASE("a config is an ordered document as well, in the order of the fields", "[config_json]") {
+  GPT2Config config;
+  config.n_embd = 5;
+  config.n_inner = 7;
+  const nlohmann::ordered_json json = config;
+  CHECK(json.begin().key() == "model_type");
+  CHECK((++json.begin()).key() == "vocab_size");
+  CHECK(json.get<GPT2Config>() == config);
+  CHECK(nlohmann::json(json) == nlohmann::json(config));
+  const auto error = error_of<ConfigError>([] {
+    static_cast<void>(nlohmann::ordered_json({{"n_embd", {{"x", 1}}}}).get<GPT2Config>());
+  });
+  CHECK(error.value() == "{\"x\":1}");
+}
+
+TEST_CASE("an integer beyond Index is refused, in either direction", "[config_json]") {
+  // With a 32-bit Index these are the first that do not fit; with one of 64 bits the sizes are legal.
+  constexpr bool wide = sizeof(Eigen::Index) == 8;
+  const auto result = [](const std::string& value) -> std::string {
+    try {
+      return std::to_string(parse_config("{\"n_embd\": " + value + "}").n_embd);
+    } catch (const ConfigError& error) {
+      return error.what();
+    }
+  };
+  CHECK(result("2147483648") ==
+        (wide ? "2147483648" : "[gpt2.config_error] n_embd = 2147483648 is too large"));
+  CHECK(result("4294967297") ==
+        (wide ? "4294967297" : "[gpt2.config_error] n_embd = 4294967297 is too large"));
+  CHECK(contains(result("-4294967295"), "n_embd = -4294967295 is less than"));
+  CHECK(contains(result("9223372036854775808"), "is too large"));
+}
+
 TEST_CASE("n_ctx is read only if n_positions is present under neither name", "[config_json]") {
   CHECK(parse_config(R"({"n_ctx": 5})").n_positions == 5);
   CHECK(parse_config(R"({"n_ctx": 5, "n_positions": 6})").n_positions == 6);

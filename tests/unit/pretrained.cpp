@@ -149,6 +149,7 @@ TEST_CASE("tables load from shards", "[pretrained]") {
   check_loads(folder);
 }
 
+#if !defined(_WIN32)  // where it takes rights to make links, and MinGW's library has none
 TEST_CASE("a shard may be in a folder below, or a link out of the folder", "[pretrained]") {
   const TemporaryFolder blobs;
   write_tensors(blobs / "blob", {wte_tensor("transformer.wte.weight"), wpe_tensor("transformer.wpe.weight")});
@@ -159,6 +160,7 @@ TEST_CASE("a shard may be in a folder below, or a link out of the folder", "[pre
   std::filesystem::create_symlink(blobs / "blob", folder / "sub" / "link");
   check_loads(folder);
 }
+#endif
 
 TEST_CASE("model.safetensors wins over an index", "[pretrained]") {
   const TemporaryFolder folder;
@@ -167,6 +169,7 @@ TEST_CASE("model.safetensors wins over an index", "[pretrained]") {
   check_loads(folder);
 }
 
+#if !defined(_WIN32)
 TEST_CASE("a model.safetensors that leads nowhere is an error, not a reason to look elsewhere",
           "[pretrained]") {
   const TemporaryFolder folder;
@@ -174,6 +177,7 @@ TEST_CASE("a model.safetensors that leads nowhere is an error, not a reason to l
   std::filesystem::create_symlink("nowhere", folder / "model.safetensors");
   CHECK(load_kind(folder) == "IoError");
 }
+#endif
 
 TEMPLATE_TEST_CASE("every floating-point dtype becomes every scalar, rounded once", "[pretrained]", float,
                    double, Eigen::half, Eigen::bfloat16) {
@@ -403,10 +407,15 @@ TEMPLATE_TEST_CASE("saved tables are loaded, bit for bit", "[pretrained]", float
 TEST_CASE("a checkpoint may be saved over the one it is mapped from", "[pretrained]") {
   const TemporaryFolder folder;
   save_pretrained(folder.path(), small_config(), small_embeddings());
-  auto loaded = from_pretrained<GPT2Embeddings<float>>(folder.path());
-  loaded.wpe.mutable_weight().setConstant(4);
-  save_pretrained(folder.path(), small_config(), loaded);
-  CHECK(same_bits(loaded.wte.weight(), test::weight_of(small_embeddings().wte)));
+  {
+    auto loaded = from_pretrained<GPT2Embeddings<float>>(folder.path());
+    loaded.wpe.mutable_weight().setConstant(4);
+    save_pretrained(folder.path(), small_config(), loaded);
+    CHECK(same_bits(loaded.wte.weight(), small_embeddings().wte.weight()));
+    // Once more, with the one that was replaced still mapped.
+    save_pretrained(folder.path(), small_config(), loaded);
+  }
+  // On Windows the old file is there as long as it is mapped.
   const auto again = from_pretrained<GPT2Embeddings<float>>(folder.path());
   CHECK(same_bits(again.wte.weight(), test::weight_of(small_embeddings().wte)));
   CHECK(again.wpe.weight().minCoeff() == 4);

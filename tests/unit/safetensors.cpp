@@ -125,10 +125,12 @@ TEST_CASE("the bytes live as long as a copy of the file or its owner", "[safeten
 
 TEST_CASE("legal oddities are accepted", "[safetensors]") {
   const TemporaryFolder folder;
+  int files = 0;
   const auto open = [&](std::string_view header, std::string_view data = "") {
     INFO(header);
-    write_file(folder / "x", safetensors_file(header, data));
-    return SafeTensors::open(folder / "x");
+    const std::filesystem::path path = folder / std::to_string(files++);
+    write_file(path, safetensors_file(header, data));
+    return SafeTensors::open(path);
   };
   CHECK(open("{}").size() == 0);
   CHECK(open(" \t\r\n{} \n").size() == 0);
@@ -255,8 +257,8 @@ TEST_CASE("dimensions and metadata entries are bounded", "[safetensors]") {
     for (std::size_t i = 1; i < size; ++i) text += ",\"" + std::to_string(i) + "\":\"\"";
     return safetensors_file(text + "}}");
   };
-  write_file(folder / "x", metadata(100'000));
-  const SafeTensors largest = SafeTensors::open(folder / "x");
+  write_file(folder / "y", metadata(100'000));
+  const SafeTensors largest = SafeTensors::open(folder / "y");
   CHECK(largest.metadata().size() == 100'000);
   CHECK(open_error(metadata(100'001)).kind() == "InvalidHeaderDeserialization");
 }
@@ -325,12 +327,14 @@ TEST_CASE("anything but a regular file is refused, and does not block", "[safete
 #endif
 }
 
+#if !defined(_WIN32)  // where it takes rights to make links, and MinGW's library has none
 TEST_CASE("symbolic links are followed", "[safetensors]") {
   const TemporaryFolder folder;
   write_file(folder / "blob", safetensors_file("{}"));
   std::filesystem::create_symlink("blob", folder / "link");
   CHECK(SafeTensors::open(folder / "link").size() == 0);
 }
+#endif
 
 TEST_CASE("a file of twenty thousand tensors opens, and finds each", "[safetensors]") {
   const TemporaryFolder folder;
