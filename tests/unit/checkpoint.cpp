@@ -376,8 +376,8 @@ TEST_CASE("a table is saved as a tensor, a quantised one as three", "[checkpoint
   const Checkpoint checkpoint = Checkpoint::open(folder / "tables.safetensors");
   const auto loaded = checkpoint.table<double>("a.weight", 3, 4);
   CHECK(same_bits(loaded.weight(), table.weight()));
-  const QuantizedEmbedding loaded_bytes = load_quantized(checkpoint, "q");
-  CHECK(loaded_bytes.values() == quantized.values());
+  const QuantizedEmbedding loaded_quantized = load_quantized(checkpoint, "q");
+  CHECK(loaded_quantized.values() == quantized.values());
   CHECK(checkpoint.names().size() == 4);
 }
 

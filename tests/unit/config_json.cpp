@@ -133,10 +133,9 @@ TEST_CASE("a config is an ordered document as well, in the order of the fields",
   CHECK((++json.begin()).key() == "vocab_size");
   CHECK(json.get<GPT2Config>() == config);
   CHECK(nlohmann::json(json) == nlohmann::json(config));
-  const auto error = error_of<ConfigError>([] {
-    static_cast<void>(nlohmann::ordered_json({{"n_embd", {{"x", 1}}}}).get<GPT2Config>());
-  });
-  CHECK(error.value() == "{\"x\":1}");
+  nlohmann::ordered_json other = config;
+  other["n_embd"] = {1, 2};
+  CHECK(error_of<ConfigError>([&] { static_cast<void>(other.get<GPT2Config>()); }).value() == "[1,2]");
 }
 
 TEST_CASE("an integer beyond Index is refused, in either direction", "[config_json]") {

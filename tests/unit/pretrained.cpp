@@ -28,7 +28,10 @@ constexpr const char* config_text =
 
 GPT2Config small_config() { return parse_config(config_text); }
 
-GPT2Embeddings<float> small_embeddings() { return GPT2Embeddings<float>(small_config(), 1); }
+const GPT2Embeddings<float>& small_embeddings() {
+  static const GPT2Embeddings<float> embeddings(small_config(), 1);
+  return embeddings;
+}
 
 /// A tensor of a file, and the memory it lies in.
 struct Tensor {
