@@ -10,7 +10,7 @@ add_library(gpt2_examples_tokenizer INTERFACE)
 target_link_libraries(gpt2_examples_tokenizer INTERFACE gpt2::embeddings)
 
 find_path(GPT2_EMBEDDINGS_PCRE2_INCLUDE pcre2.h)
-find_library(GPT2_EMBEDDINGS_PCRE2_LIBRARY NAMES pcre2-8 pcre2-8-static)
+find_library(GPT2_EMBEDDINGS_PCRE2_LIBRARY NAMES pcre2-8)
 mark_as_advanced(GPT2_EMBEDDINGS_PCRE2_INCLUDE GPT2_EMBEDDINGS_PCRE2_LIBRARY)
 if(GPT2_EMBEDDINGS_PCRE2_INCLUDE AND GPT2_EMBEDDINGS_PCRE2_LIBRARY)
   target_include_directories(gpt2_examples_tokenizer SYSTEM INTERFACE ${GPT2_EMBEDDINGS_PCRE2_INCLUDE})
