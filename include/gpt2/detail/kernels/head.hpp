@@ -16,6 +16,7 @@
 #include "gpt2/detail/kernels/dot_products.hpp"
 #include "gpt2/detail/kernels/packets.hpp"
 #include "gpt2/detail/kernels/parallel.hpp"
+#include "gpt2/detail/kernels/products.hpp"
 #include "gpt2/detail/rows.hpp"
 #include "gpt2/scalar.hpp"
 
@@ -43,15 +44,15 @@ template <class S, class A>
 void finish_products(const RowView<S>& /*rows*/, Index /*first*/, const RowView<const A>& /*states*/,
                      const RowView<A>& /*products*/) {}
 
-/// How the head's work is cut. The defaults keep a tile and what it is made of in the second-level cache, and the
-/// logits of a round at 2 MiB, or one tile's width if there are very many states.
+/// How the head's work is cut. The defaults keep a tile and what it is made of in the second-level cache, unless it is
+/// a BLAS that forms it, and the logits of a round at 2 MiB, or one tile's width if there are very many states.
 struct HeadTiling {
-  Index states = 256;  ///< of a tile
-  Index rows = 256;    ///< of a tile: rows of the table, columns of logits
+  Index states = uses_blas ? 1024 : 256;  ///< of a tile
+  Index rows = uses_blas ? 1024 : 256;    ///< of a tile: rows of the table, columns of logits
   Index bytes_per_round =
       Index{2} << 20U;  ///< of logits in memory, if a vocabulary is gone through in rounds
   /// Tiles of no more states are formed by dot_products(), others by Eigen's product.
-  Index states_for_dot_products = most_states_for_dot_products();
+  Index states_for_dot_products = uses_blas ? 16 : most_states_for_dot_products();
 
   /// Rows of the table in a round: whole tiles, at least one, at most sixteen.
   template <class A>
@@ -61,6 +62,17 @@ struct HeadTiling {
     return std::clamp(tiles, Index{1}, Index{16}) * rows;
   }
 };
+
+/// Calls body(first, last) for parts of `size` products, on the device's threads; products of a BLAS are formed one
+/// after the other by the calling thread, so that its threads and the device's do not multiply.
+template <class D, class Body>
+void for_products(const D& device, bool by_eigen, Index size, Index cost, const Body& body) {
+  if (uses_blas && by_eigen) {
+    body(Index{0}, size);
+  } else {
+    for_parts(device, size, cost, body);
+  }
+}
 
 /// A part of a matrix.
 struct Tile {
@@ -86,24 +98,10 @@ struct Tiles {
   }
 };
 
-/// Rows [first, first + size) of rows.
-template <class U>
-[[nodiscard]] RowView<U> middle_rows(const RowView<U>& rows, Index first, Index size) {
-  return {rows.row(first), size, rows.cols, rows.row_stride};
-}
-
 /// The part of rows that a tile is.
 template <class U>
 [[nodiscard]] RowView<U> part(const RowView<U>& rows, const Tile& tile) {
   return {rows.row(tile.first_row) + tile.first_col, tile.rows, tile.cols, rows.row_stride};
-}
-
-/// Rows as an operand of Eigen's.
-template <class A>
-[[nodiscard]] auto as_operand(const RowView<A>& rows) {
-  using Plain = std::conditional_t<std::is_const_v<A>, const Matrix<std::remove_const_t<A>>, Matrix<A>>;
-  return Eigen::Map<Plain, Eigen::Unaligned, Eigen::OuterStride<>>(rows.data, rows.rows, rows.cols,
-                                                                   Eigen::OuterStride<>(rows.row_stride));
 }
 
 /// The rows in A: themselves, or a copy that `storage` holds.
@@ -150,7 +148,8 @@ void form_logits(const Head<Rows>& head, const RowView<const A>& states, Index f
   const Tiles tiles{out.rows, out.cols, tiling.states, tiling.rows};
   const Index depth = states.cols;
   const Index cost = tiling.rows * depth * (std::min)(out.rows, tiling.states);
-  for_parts(device, tiles.size(), cost, [&](Index begin, Index end) {
+  const bool by_eigen = (std::min)(out.rows, tiling.states) > tiling.states_for_dot_products;
+  for_products(device, by_eigen, tiles.size(), cost, [&](Index begin, Index end) {
     Matrix<A> storage;
     RowView<const A> block{};
     Index block_begin = -1;
@@ -217,30 +216,34 @@ void add_head_gradients(const Head<RowView<S>>& head, const RowView<const A>& st
   const Index depth = states.cols;
   // Bands of columns as wide as tiles are high, so that there are tiles enough for many threads.
   const Tiles hidden_tiles{states.rows, depth, tiling.states, tiling.rows};
-  for_parts(device, hidden_tiles.size(), tiling.rows * tiling.states * grad_logits.cols,
-            [&](Index begin, Index end) {
-              Matrix<A> storage;
-              for (Index t = begin; t < end; ++t) {
-                const Tile tile = hidden_tiles[t];
-                for (Index row = 0; row < grad_logits.cols; row += tiling.rows) {
-                  const Index size = (std::min)(tiling.rows, grad_logits.cols - row);
-                  const auto block =
-                      widened_rows(part(head.rows, {first + row, size, tile.first_col, tile.cols}), storage);
-                  as_operand(part(grad_hidden, tile)).noalias() +=
-                      as_operand(part(grad_logits, {tile.first_row, tile.rows, row, size})) *
-                      as_operand(block);
-                }
-              }
-            });
+  for_products(device, true, hidden_tiles.size(), tiling.rows * tiling.states * grad_logits.cols,
+               [&](Index begin, Index end) {
+                 Matrix<A> storage;
+                 // The sums of a round, before they are added to those of all.
+                 Matrix<A> sums((std::min)(tiling.states, states.rows), (std::min)(tiling.rows, depth));
+                 for (Index t = begin; t < end; ++t) {
+                   const Tile tile = hidden_tiles[t];
+                   const RowView<A> round{sums.data(), tile.rows, tile.cols, sums.cols()};
+                   as_operand(round).setZero();
+                   for (Index row = 0; row < grad_logits.cols; row += tiling.rows) {
+                     const Index size = (std::min)(tiling.rows, grad_logits.cols - row);
+                     const auto block = widened_rows(
+                         part(head.rows, {first + row, size, tile.first_col, tile.cols}), storage);
+                     add_product<A>(part(grad_logits, {tile.first_row, tile.rows, row, size}), block, round);
+                   }
+                   as_operand(part(grad_hidden, tile)) += as_operand(round);
+                 }
+               });
   const Tiles grad_tiles{grad_logits.cols, depth, tiling.rows, tiling.rows};
-  for_parts(device, grad_tiles.size(), tiling.rows * tiling.rows * states.rows, [&](Index begin, Index end) {
-    for (Index t = begin; t < end; ++t) {
-      const Tile tile = grad_tiles[t];
-      as_operand(part(middle_rows(grad, first, grad_logits.cols), tile)).noalias() +=
-          as_operand(part(grad_logits, {0, states.rows, tile.first_row, tile.rows})).transpose() *
-          as_operand(part(states, {0, states.rows, tile.first_col, tile.cols}));
-    }
-  });
+  for_products(device, true, grad_tiles.size(), tiling.rows * tiling.rows * states.rows,
+               [&](Index begin, Index end) {
+                 for (Index t = begin; t < end; ++t) {
+                   const Tile tile = grad_tiles[t];
+                   add_transposed_product<A>(part(grad_logits, {0, states.rows, tile.first_row, tile.rows}),
+                                             part(states, {0, states.rows, tile.first_col, tile.cols}),
+                                             part(middle_rows(grad, first, grad_logits.cols), tile));
+                 }
+               });
 }
 
 /// Adds the gradients that grad_logits, `[states, vocab_size]`, leads to: those of the states to grad_hidden, those of
