@@ -2,10 +2,10 @@
 #pragma once
 
 /// \file
-/// Kernels for processors with AVX2, F16C and FMA, in programs that are compiled for any x86-64, as most are:
-/// half and int8 are widened twice as fast, and products with hidden states formed three times as fast. They
-/// are chosen when the program runs. A program that is compiled for AVX has no need of them, and
-/// GPT2_EMBEDDINGS_NO_DISPATCH leaves them out. (So does Windows, where GCC does not align wide registers on the stack.)
+/// Instructions of processors with AVX2, F16C and FMA, for programs that are compiled for any x86-64, as most are. The
+/// kernels that use them are chosen when the program runs: half and int8 are widened twice as fast, and products with
+/// hidden states formed three times as fast. Not needed when compiling for AVX; GPT2_EMBEDDINGS_NO_DISPATCH leaves them
+/// out. (So does Windows, where GCC does not align wide registers on the stack.)
 
 #include <cstdint>
 #include <cstring>
@@ -63,8 +63,13 @@ template <class Vector>
   return load_vector<EightFloats>(from);
 }
 [[nodiscard]] GPT2_EMBEDDINGS_AVX2 inline EightFloats load_eight(const Eigen::half* from) {
+#if __has_builtin(__builtin_ia32_vcvtph2ps256)
   using EightHalves = short __attribute__((vector_size(16)));
   return __builtin_ia32_vcvtph2ps256(load_vector<EightHalves>(from));
+#else  // Clang 22 and later
+  using EightHalves = _Float16 __attribute__((vector_size(16)));
+  return __builtin_convertvector(load_vector<EightHalves>(from), EightFloats);
+#endif
 }
 [[nodiscard]] GPT2_EMBEDDINGS_AVX2 inline EightFloats load_eight(const Eigen::bfloat16* from) {
 #ifdef __clang__
@@ -117,42 +122,6 @@ GPT2_EMBEDDINGS_AVX2 inline void store_eight(float* out, EightFloats eight) {
   return __builtin_ia32_vfmaddps256(a, b, c);
 #endif
 }
-
-/// The sum of eight elements of each row, from left to right. Without FMA, so that it has the same bits as the
-/// sums of the elements beside it.
-template <class Row, class... Rows>
-[[nodiscard]] GPT2_EMBEDDINGS_AVX2 inline EightFloats sum_of_eight(const Row& row, const Rows&... rows) {
-  EightFloats sum = load_eight(row);
-  ((sum += load_eight(rows)), ...);
-  return sum;
-}
-
-/// Products formed eight columns at a time; see CompiledProducts.
-struct Avx2Products {
-  static constexpr Index width = 8;
-
-  template <unsigned states_size, unsigned rows_size, class S>
-  GPT2_EMBEDDINGS_AVX2_FMA static void write(Index cols, const float* const* states, const S* const* rows,
-                                             float* out, unsigned stride) {
-    EightFloats sums[states_size][rows_size] = {};
-    for (Index column = 0; column < cols; column += width) {
-      EightFloats state[states_size];
-      GPT2_EMBEDDINGS_UNROLL
-      for (unsigned s = 0; s < states_size; ++s) state[s] = load_eight(states[s] + column);
-      GPT2_EMBEDDINGS_UNROLL
-      for (unsigned r = 0; r < rows_size; ++r) {
-        const EightFloats row = load_eight(rows[r] + column);
-        GPT2_EMBEDDINGS_UNROLL
-        for (unsigned s = 0; s < states_size; ++s) sums[s][r] = multiply_add(state[s], row, sums[s][r]);
-      }
-    }
-    GPT2_EMBEDDINGS_UNROLL
-    for (unsigned s = 0; s < states_size; ++s) {
-      GPT2_EMBEDDINGS_UNROLL
-      for (unsigned r = 0; r < rows_size; ++r) out[s * stride + r] = sum_of(sums[s][r]);
-    }
-  }
-};
 #endif
 
 }  // namespace GPT2_EMBEDDINGS_PACKETS

@@ -65,6 +65,35 @@ struct CompiledProducts {
   }
 };
 
+#ifdef GPT2_EMBEDDINGS_DISPATCH
+/// The same on a processor with AVX2 and FMA.
+struct Avx2Products {
+  static constexpr Index width = 8;
+
+  template <unsigned states_size, unsigned rows_size, class S>
+  GPT2_EMBEDDINGS_AVX2_FMA static void write(Index cols, const float* const* states, const S* const* rows,
+                                             float* out, unsigned stride) {
+    EightFloats sums[states_size][rows_size] = {};
+    for (Index column = 0; column < cols; column += width) {
+      EightFloats state[states_size];
+      GPT2_EMBEDDINGS_UNROLL
+      for (unsigned s = 0; s < states_size; ++s) state[s] = load_eight(states[s] + column);
+      GPT2_EMBEDDINGS_UNROLL
+      for (unsigned r = 0; r < rows_size; ++r) {
+        const EightFloats row = load_eight(rows[r] + column);
+        GPT2_EMBEDDINGS_UNROLL
+        for (unsigned s = 0; s < states_size; ++s) sums[s][r] = multiply_add(state[s], row, sums[s][r]);
+      }
+    }
+    GPT2_EMBEDDINGS_UNROLL
+    for (unsigned s = 0; s < states_size; ++s) {
+      GPT2_EMBEDDINGS_UNROLL
+      for (unsigned r = 0; r < rows_size; ++r) out[s * stride + r] = sum_of(sums[s][r]);
+    }
+  }
+};
+#endif
+
 /// The same for 1 to most_states_per_step states, the rows of a step, and any number of columns. The sums of a
 /// state are rows_per_step apart.
 template <class Products, unsigned states_size, class S, class A>

@@ -164,6 +164,15 @@ struct Lines {
 };
 
 #ifdef GPT2_EMBEDDINGS_DISPATCH
+/// The sum of eight elements of each row, from left to right. Without FMA, so that it has the same bits as the
+/// sums of the elements beside it.
+template <class Row, class... Rows>
+[[nodiscard]] GPT2_EMBEDDINGS_AVX2 inline EightFloats sum_of_eight(const Row& row, const Rows&... rows) {
+  EightFloats sum = load_eight(row);
+  ((sum += load_eight(rows)), ...);
+  return sum;
+}
+
 /// Sum<float> on a processor with AVX2.
 struct Avx2Sum : Sum<float> {};
 template <>
