@@ -42,6 +42,21 @@ inline constexpr Index fewest_bytes_to_stream = Index{8} << 20;
 /// What is smaller is in the caches, or soon will be.
 inline constexpr Index fewest_bytes_to_prefetch = Index{1} << 20;
 
+/// Copies less than `width` elements, a power of two. A call of memcpy would take longer than all else that is done with
+/// so few.
+template <Index width, class T>
+void copy_some(Index size, T* to, const T* from) {
+  if constexpr (width > 1) {
+    constexpr Index half = width / 2;
+    if ((size & half) != 0) {
+      std::memcpy(static_cast<void*>(to), from, static_cast<std::size_t>(half) * sizeof(T));
+      to += half;
+      from += half;
+    }
+    copy_some<half>(size, to, from);
+  }
+}
+
 /// A row from a column on; a packet of it, at any address; and a packet of which only `size` elements are there.
 template <class T>
 [[nodiscard]] const T* from_column(const T* row, Index column) {
@@ -54,7 +69,7 @@ template <class A, class T>
 template <class A, class T>
 [[nodiscard]] Packet<A> load_packet(const T* row, Index column, Index size) {
   T elements[packet_size<A>] = {};
-  std::copy_n(row + column, size, elements);
+  copy_some<packet_size<A>>(size, elements, row + column);
   return load_widened<Packet<A>>(elements);
 }
 
@@ -102,7 +117,11 @@ struct Sum {
   static void store_some(Index size, To* out, const Value& value) {
     A elements[packet_size<A>];
     Eigen::internal::pstoreu(elements, value);
-    for (Index i = 0; i < size; ++i) out[i] = convert<To>(elements[i]);
+    if constexpr (std::is_same_v<To, A>) {
+      copy_some<packet_size<A>>(size, out, elements);
+    } else {
+      for (Index i = 0; i < size; ++i) out[i] = convert<To>(elements[i]);
+    }
   }
 };
 
@@ -110,16 +129,20 @@ struct Sum {
 template <class T>
 struct Copy {
   struct Value {
-    std::byte bytes[16];
+    alignas(T) std::byte bytes[16];
   };
   static constexpr Index width = 16 / Index{sizeof(T)};
   template <class To>
   static constexpr bool streams = true;
 
-  [[nodiscard]] static Value load(Index column, const T* row) { return load_some(width, row + column); }
+  [[nodiscard]] static Value load(Index column, const T* row) {
+    Value value;
+    std::memcpy(&value, row + column, sizeof(value));
+    return value;
+  }
   [[nodiscard]] static Value load_some(Index size, const T* row) {
     Value value{};
-    std::memcpy(&value, row, static_cast<std::size_t>(size) * sizeof(T));
+    copy_some<width>(size, reinterpret_cast<T*>(value.bytes), row);
     return value;
   }
   template <bool streaming>
@@ -135,7 +158,7 @@ struct Copy {
     std::memcpy(static_cast<void*>(out), &value, sizeof(value));
   }
   static void store_some(Index size, T* out, const Value& value) {
-    std::memcpy(static_cast<void*>(out), &value, static_cast<std::size_t>(size) * sizeof(T));
+    copy_some<width>(size, out, reinterpret_cast<const T*>(value.bytes));
   }
 };
 
@@ -191,7 +214,7 @@ struct Lines<Avx2Sum> {
 };
 #endif
 
-/// Some columns of a row. Streaming, `out` is at the begin of a line.
+/// Some columns of a row. If streaming, `out` is aligned to a cache line.
 template <class Op, bool streaming, class To, class... Rows>
 void write_columns(Index size, To* out, Rows... rows) {
   const Index in_lines = size - size % elements_per_line<Op, To>;
@@ -204,6 +227,10 @@ void write_columns(Index size, To* out, Rows... rows) {
     }
   }
 }
+
+/// So many columns of a row are written before those of the next.
+template <class Op, class To>
+inline constexpr Index elements_per_block = elements_per_line<Op, To>* lines_per_block;
 
 /// A row of the result, and the rows it is made of.
 template <class To, class... Rows>
@@ -219,30 +246,50 @@ struct RowTask {
         },
         rows);
   }
+  /// The same for a block. It has a size that the compiler knows, for this is where the time goes.
+  template <class Op, bool streaming>
+  void write_block(Index first) const {
+    std::apply(
+        [&](const Rows&... row) {
+          Lines<Op>::template write<streaming>(elements_per_block<Op, To>, out + first,
+                                               from_column(row, first)...);
+        },
+        rows);
+  }
   /// The first of the rows: they are a large table's, the others stay in the caches.
   void prefetch(Index first, Index size) const { prefetch_columns(std::get<0>(rows), first, size); }
 };
 
-/// Whole rows, some lines of each in turn. No more rows are `ahead` than in the group.
+/// Whole rows, a block of each in turn. No more rows are `ahead` than in the group.
 template <class Op, bool streaming, class To, class... Rows>
 void write_group(Index cols, std::span<const RowTask<To, Rows...>> group,
                  std::span<const RowTask<To, Rows...>> ahead) {
-  constexpr Index block = elements_per_line<Op, To> * lines_per_block;
+  constexpr Index block = elements_per_block<Op, To>;
+  // Where the first line of each row begins, and the row that has the fewest columns from there on.
   std::array<Index, static_cast<std::size_t>(rows_per_group)> begins{};
+  Index in_blocks = cols;
   if constexpr (streaming) {
     for (std::size_t r = 0; r < group.size(); ++r) {
       const auto past_line = reinterpret_cast<std::uintptr_t>(group[r].out) % std::uintptr_t{bytes_per_line};
       const Index before = past_line == 0 ? 0 : bytes_per_line - static_cast<Index>(past_line);
+      // The last line is the next row's as well, so that it is not streamed.
+      if (before != 0) prefetch(group[r].out + cols);
       begins[r] = (std::min)(before / Index{sizeof(To)}, cols);
       group[r].template write<Op, false>(0, begins[r]);
+      in_blocks = (std::min)(in_blocks, cols - begins[r]);
     }
   }
-  for (Index column = 0; column < cols; column += block) {
+  Index column = 0;
+  for (; column + block <= in_blocks; column += block) {
     for (std::size_t r = 0; r < group.size(); ++r) {
-      if (r < ahead.size()) ahead[r].prefetch(column, (std::min)(block, cols - column));
-      const Index first = begins[r] + column;
-      if (first < cols) group[r].template write<Op, streaming>(first, (std::min)(block, cols - first));
+      if (r < ahead.size()) ahead[r].prefetch(column, block);
+      group[r].template write_block<Op, streaming>(begins[r] + column);
     }
+  }
+  for (std::size_t r = 0; r < group.size(); ++r) {
+    if (r < ahead.size()) ahead[r].prefetch(column, cols - column);
+    const Index first = begins[r] + column;
+    if (first < cols) group[r].template write<Op, streaming>(first, cols - first);
   }
 }
 
