@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "gpt2/detail/kernels/huge_pages.hpp"
 #include "gpt2/detail/lookup.hpp"
 #include "gpt2/random.hpp"
 #include "gpt2/sparse_gradient.hpp"
@@ -51,7 +52,7 @@ class Embedding {
   /// Shape: weight `[num_embeddings, embedding_dim]`.
   /// Throws: ArgumentError if padding_idx is out of range.
   explicit Embedding(Matrix<T> weight, const EmbeddingOptions& options = {})
-      : owned_(std::move(weight)), options_(normalised(options, owned_.rows())) {}
+      : owned_(std::move(weight)), options_(normalised(options, owned_->rows())) {}
 
   /// A table that borrows its weights and shares ownership of whatever keeps them alive. A null owner is allowed
   /// if the caller keeps the memory alive by other means.
@@ -71,11 +72,11 @@ class Embedding {
 
   /// The number of rows.
   [[nodiscard]] Index num_embeddings() const noexcept {
-    return borrowed_ ? borrowed_->weight.rows() : owned_.rows();
+    return borrowed_ ? borrowed_->weight.rows() : owned_->rows();
   }
   /// The number of columns.
   [[nodiscard]] Index embedding_dim() const noexcept {
-    return borrowed_ ? borrowed_->weight.cols() : owned_.cols();
+    return borrowed_ ? borrowed_->weight.cols() : owned_->cols();
   }
   /// The options, with padding_idx normalised to [0, num_embeddings).
   [[nodiscard]] const EmbeddingOptions& options() const noexcept { return options_; }
@@ -85,7 +86,7 @@ class Embedding {
   /// Lifetime: valid until the Embedding is changed or destroyed.
   [[nodiscard]] Eigen::Map<const Matrix<T>> weight() const& noexcept {
     return borrowed_ ? borrowed_->weight
-                     : Eigen::Map<const Matrix<T>>(owned_.data(), owned_.rows(), owned_.cols());
+                     : Eigen::Map<const Matrix<T>>(owned_->data(), owned_->rows(), owned_->cols());
   }
   [[nodiscard]] Eigen::Map<const Matrix<T>> weight() const&& = delete;
 
@@ -150,11 +151,11 @@ class Embedding {
   /// Lifetime: valid until the Embedding is assigned to or destroyed.
   [[nodiscard]] Eigen::Map<Matrix<Accumulator<T>>> grad() & {
     check_has_grad();
-    return {grad_.data(), grad_.rows(), grad_.cols()};
+    return {grad_->data(), grad_->rows(), grad_->cols()};
   }
   [[nodiscard]] Eigen::Map<const Matrix<Accumulator<T>>> grad() const& {
     check_has_grad();
-    return {grad_.data(), grad_.rows(), grad_.cols()};
+    return {grad_->data(), grad_->rows(), grad_->cols()};
   }
   [[nodiscard]] Eigen::Map<const Matrix<Accumulator<T>>> grad() const&& = delete;
 
@@ -167,7 +168,7 @@ class Embedding {
 
   /// Sets the gradient to zero, if there is one; its memory is kept.
   void zero_grad() {
-    if (has_grad_) grad_.setZero();
+    if (has_grad_) grad_->setZero();
   }
 
   /// Scales the rows of the ids, each once, whose norm exceeds max_norm to (nearly) max_norm: by
@@ -200,11 +201,11 @@ class Embedding {
   void renorm_rows(const std::vector<Index>& rows, double max_norm, double norm_type);
   static EmbeddingOptions normalised(EmbeddingOptions options, Index num_embeddings);
 
-  Matrix<T> owned_;                           // empty while borrowed_ is set
+  detail::OwnedTable<T> owned_;               // empty while borrowed_ is set
   std::shared_ptr<const Borrowed> borrowed_;  // null for an owned table
   EmbeddingOptions options_;
   // Not a std::optional: GCC 12 warns of its destructor once that is inlined.
-  Matrix<Accumulator<T>> grad_;
+  detail::OwnedTable<Accumulator<T>> grad_;
   bool has_grad_ = false;
 };
 

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <initializer_list>
 
+#include "gpt2/detail/kernels/huge_pages.hpp"
 #include "gpt2/detail/kernels/quantized_rows.hpp"
 #include "gpt2/detail/lookup.hpp"
 #include "gpt2/embedding.hpp"
@@ -45,9 +46,9 @@ class QuantizedEmbedding {
   QuantizedEmbedding(Matrix<std::int8_t> values, Eigen::VectorXf scales, Eigen::VectorXf offsets);
 
   /// The number of rows.
-  [[nodiscard]] Index num_embeddings() const noexcept { return values_.rows(); }
+  [[nodiscard]] Index num_embeddings() const noexcept { return values_->rows(); }
   /// The number of columns.
-  [[nodiscard]] Index embedding_dim() const noexcept { return values_.cols(); }
+  [[nodiscard]] Index embedding_dim() const noexcept { return values_->cols(); }
   /// How many bytes the table takes: those of its three parts.
   [[nodiscard]] std::size_t memory_bytes() const noexcept;
 
@@ -96,11 +97,11 @@ class QuantizedEmbedding {
 
  private:
   friend detail::QuantizedRows stored_rows(const QuantizedEmbedding& table) noexcept {
-    return {table.values_.data(), table.scales_.data(), table.offsets_.data(), table.values_.rows(),
-            table.values_.cols()};
+    return {table.values_->data(), table.scales_.data(), table.offsets_.data(), table.values_->rows(),
+            table.values_->cols()};
   }
 
-  Matrix<std::int8_t> values_;
+  detail::OwnedTable<std::int8_t> values_;
   Eigen::VectorXf scales_;
   Eigen::VectorXf offsets_;
 };

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "gpt2/detail/arguments/sizes.hpp"
+#include "gpt2/detail/kernels/huge_pages.hpp"
 #include "gpt2/detail/kernels/normal.hpp"
 #include "gpt2/detail/kernels/philox.hpp"
 #include "gpt2/detail/kernels/rounding.hpp"
@@ -41,7 +42,7 @@ void fill_normal(M&& matrix, double stddev, std::uint64_t seed, std::uint64_t st
 template <Scalar T>
 [[nodiscard]] Matrix<T> fresh_rows(Index first, Index last, Index embedding_dim, double stddev,
                                    std::uint64_t seed, std::uint64_t stream) {
-  Matrix<T> weight(last - first, embedding_dim);
+  Matrix<T> weight = new_table<T>(last - first, embedding_dim);
   fill_normal(weight, stddev, seed, stream,
               static_cast<std::uint64_t>(first) * static_cast<std::uint64_t>(embedding_dim));
   return weight;

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "gpt2/detail/arguments/sizes.hpp"
+#include "gpt2/detail/kernels/huge_pages.hpp"
 #include "gpt2/detail/kernels/normal.hpp"
 #include "gpt2/detail/kernels/philox.hpp"
 #include "gpt2/detail/kernels/rounding.hpp"
@@ -26,7 +27,7 @@ namespace detail {
 /// The first rows of a table; rows beyond its end are not initialised.
 template <Scalar T>
 [[nodiscard]] Matrix<T> first_rows(const Embedding<T>& embedding, Index rows) {
-  Matrix<T> table(rows, embedding.embedding_dim());
+  Matrix<T> table = new_table<T>(rows, embedding.embedding_dim());
   const Index kept = (std::min)(rows, embedding.num_embeddings());
   table.topRows(kept) = embedding.weight().topRows(kept);
   return table;

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+/// \file
+/// Memory of tables, on huge pages if the system has them. Rows are looked up all over a table of hundreds of
+/// megabytes; with pages of 4 KiB almost each of them waits for the page table.
+
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+#include "gpt2/scalar.hpp"
+
+#ifdef __linux__
+#include <sys/mman.h>
+#include <unistd.h>
+#endif
+
+namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
+
+/// The size of a huge page of most processors: what is smaller has no use for one.
+inline constexpr std::size_t fewest_bytes_for_huge_pages = std::size_t{2} << 20;
+
+/// Asks the system for huge pages, which it gives at the first write to each. This is advice: a system that has no huge
+/// pages, or none left, changes nothing.
+inline void ask_for_huge_pages([[maybe_unused]] const void* data,
+                               [[maybe_unused]] std::size_t bytes) noexcept {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+  if (bytes < fewest_bytes_for_huge_pages) return;
+  const long page = ::sysconf(_SC_PAGESIZE);
+  if (page <= 0) return;
+  // From the page that the memory begins in: the system cannot give a huge page to a part of one, and large blocks
+  // often begin a few bytes into theirs.
+  const std::uintptr_t before = reinterpret_cast<std::uintptr_t>(data) % static_cast<std::uintptr_t>(page);
+  char* const begin = const_cast<char*>(static_cast<const char*>(data)) - before;
+  (void)::madvise(begin, bytes + before, MADV_HUGEPAGE);
+#endif
+}
+
+/// A matrix that is not initialised, and not yet touched.
+template <class T>
+[[nodiscard]] Matrix<T> new_table(Index rows, Index cols) {
+  Matrix<T> table(rows, cols);
+  ask_for_huge_pages(table.data(), static_cast<std::size_t>(table.size()) * sizeof(T));
+  return table;
+}
+
+/// A copy of a matrix.
+template <class M>
+[[nodiscard]] Matrix<typename M::Scalar> copied_table(const M& from) {
+  auto table = new_table<typename M::Scalar>(from.rows(), from.cols());
+  table = from;
+  return table;
+}
+
+/// A matrix that a table owns: one whose copies ask for huge pages.
+template <class T>
+class OwnedTable {
+ public:
+  OwnedTable() = default;
+  explicit OwnedTable(Matrix<T> matrix) noexcept : matrix_(std::move(matrix)) {}
+
+  OwnedTable(const OwnedTable& other) : matrix_(copied_table(other.matrix_)) {}
+  OwnedTable& operator=(const OwnedTable& other) {
+    const Matrix<T>& from = other.matrix_;
+    if (matrix_.rows() == from.rows() && matrix_.cols() == from.cols()) {
+      matrix_ = from;  // into the memory that is there
+    } else {
+      matrix_ = copied_table(from);
+    }
+    return *this;
+  }
+  OwnedTable(OwnedTable&&) noexcept = default;
+  OwnedTable& operator=(OwnedTable&&) noexcept = default;
+  ~OwnedTable() = default;
+
+  [[nodiscard]] const Matrix<T>& operator*() const noexcept { return matrix_; }
+  [[nodiscard]] Matrix<T>& operator*() noexcept { return matrix_; }
+  [[nodiscard]] const Matrix<T>* operator->() const noexcept { return &matrix_; }
+  [[nodiscard]] Matrix<T>* operator->() noexcept { return &matrix_; }
+
+ private:
+  Matrix<T> matrix_;
+};
+
+}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail

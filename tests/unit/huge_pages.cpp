@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: MIT
+//
+// Tables of 2 MiB and more ask for huge pages, and are copied as any value is.
+
+#include <cstddef>
+#include <cstdint>
+#include <fstream>
+#include <new>
+#include <optional>
+#include <sstream>
+#include <string>
+#include <utility>
+
+#include "counted_memory.hpp"
+#include "gpt2/embedding.hpp"
+#include "gpt2/quantized_embedding.hpp"
+#include "gpt2/resize.hpp"
+#include "support.hpp"
+
+using namespace gpt2;
+
+namespace {
+
+/// Whether the memory at an address asked for huge pages, or nullopt if the system does not say.
+std::optional<bool> asked(const void* address) {
+  if (!std::ifstream("/sys/kernel/mm/transparent_hugepage/enabled")) return std::nullopt;
+  const auto at = reinterpret_cast<std::uintptr_t>(address);
+  std::ifstream maps("/proc/self/smaps");
+  bool found = false;
+  for (std::string line; std::getline(maps, line);) {
+    std::uintptr_t begin = 0;
+    std::uintptr_t end = 0;
+    char dash = 0;
+    if (std::istringstream(line) >> std::hex >> begin >> dash >> end && dash == '-') {
+      found = begin <= at && at < end;
+    } else if (found && line.starts_with("VmFlags:")) {
+      return (line + ' ').find(" hg ") != std::string::npos;
+    }
+  }
+  return std::nullopt;
+}
+
+template <class Map>
+bool asked_for(const Map& table) {
+  // In its middle: beside it there may be other memory.
+  return asked(table.data() + table.size() / 2).value_or(true);
+}
+
+}  // namespace
+
+TEST_CASE("owned tables of 2 MiB and more ask for huge pages: fresh, copied, resized, quantised, gradients",
+          "[huge_pages]") {
+  const Embedding<float> fresh(16384, 64);  // 4 MiB
+  CHECK(asked_for(fresh.weight()));
+  Embedding<float> copy = fresh;  // NOLINT(performance-unnecessary-copy-initialization): what is tested
+  CHECK(copy.weight() == fresh.weight());
+  CHECK(asked_for(copy.weight()));
+  CHECK(asked_for(copy.mutable_grad()));
+  CHECK(copy.grad().isZero());
+  const Embedding<float> with_grad = copy;
+  CHECK(asked_for(with_grad.grad()));
+
+  const Embedding<float> resized = resize_token_embeddings(fresh, 16385, {.mean_resizing = false});
+  CHECK(resized.weight().topRows(16384) == fresh.weight());
+  CHECK(asked_for(resized.weight()));
+
+  const Embedding<float> larger = resize_positions(fresh, 65536, PositionGrowth::zero);
+  const QuantizedEmbedding quantized(larger);
+  CHECK(asked_for(quantized.values()));
+  const QuantizedEmbedding quantized_copy = quantized;
+  CHECK(quantized_copy.values() == quantized.values());
+  CHECK(asked_for(quantized_copy.values()));
+  CHECK(asked_for(quantized.dequantize()));
+
+  auto borrowing = Embedding<float>::view(fresh.weight(), nullptr);
+  CHECK(borrowing.mutable_weight() == fresh.weight());
+  CHECK(asked_for(borrowing.weight()));
+}
+
+TEST_CASE("a request for huge pages changes no element, whatever memory it is for", "[huge_pages]") {
+  detail::ask_for_huge_pages(nullptr, 0);
+  Matrix<char> memory = Matrix<char>::Constant(3, Index{1} << 20, 'x');
+  for (const std::size_t before : {0, 1, 64, 4096}) {
+    detail::ask_for_huge_pages(memory.data() + before, static_cast<std::size_t>(memory.size()) - before);
+  }
+  CHECK((memory.array() == 'x').all());
+}
+
+TEST_CASE("an owned table of the same shape is assigned into the memory that is there", "[huge_pages]") {
+  const detail::OwnedTable<float> ones(Matrix<float>::Ones(3, 5));
+  detail::OwnedTable<float> table(Matrix<float>::Zero(3, 5));
+  const float* const memory = table->data();
+  table = ones;
+  CHECK(table->data() == memory);
+  CHECK(*table == *ones);
+  table = detail::OwnedTable<float>(Matrix<float>::Zero(5, 3));
+  table = ones;
+  CHECK(*table == *ones);
+  const detail::OwnedTable<float> moved = std::move(table);
+  CHECK(*moved == *ones);
+}
+
+TEST_CASE("if memory runs out while a table is assigned, it is as it was", "[huge_pages]") {
+  const Embedding<float> larger(7, 4);
+  const Embedding<float> original(3, 4);
+  Embedding<float> table = original;
+  if (test::counting) {
+    test::memory.failing_block = 1;
+    CHECK_THROWS_AS(table = larger, std::bad_alloc);
+    test::memory.failing_block = 0;
+  }
+  CHECK(table.weight() == original.weight());
+  table = larger;
+  CHECK(table.weight() == larger.weight());
+}
