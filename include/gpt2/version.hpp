@@ -25,6 +25,13 @@
 #include "gpt2/exceptions_are_required"  // does not exist, so that the compiler stops here
 #endif
 
+// x87 registers round to 64 bits, and again when they are stored. (The macro is -1 with -ffast-math: unknown.)
+#if defined(__FLT_EVAL_METHOD__) && (__FLT_EVAL_METHOD__ == 1 || __FLT_EVAL_METHOD__ == 2)
+#error \
+    "gpt2-embeddings computes in float and double as they are: on 32-bit x86, compile with -msse2 -mfpmath=sse"
+#include "gpt2/sse_arithmetic_is_required"  // does not exist, so that the compiler stops here
+#endif
+
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
 
 /// The version as numbers; semantic versioning.

@@ -2,9 +2,8 @@
 #pragma once
 
 /// \file
-/// What Eigen 3.4 leaves to be said about registers. Half, bfloat16 and int8 as the floats that are computed
-/// with, exactly, a register at a time: it converts half one by one, and bfloat16 where AVX is there. Stores past
-/// the caches.
+/// Packet operations that Eigen 3.4 lacks. Half, bfloat16 and int8 as the floats that are computed with, exactly, a
+/// packet at a time: Eigen converts half one by one, and bfloat16 only with AVX. Stores past the caches.
 
 #include <algorithm>
 #include <bit>
@@ -46,7 +45,19 @@ inline constexpr Index packet_size = Eigen::internal::unpacket_traits<Packet<A>>
 [[nodiscard]] inline float widened(Eigen::bfloat16 x) noexcept {
   return std::bit_cast<float>(std::uint32_t{std::bit_cast<std::uint16_t>(x)} << 16U);
 }
-[[nodiscard]] inline float widened(Eigen::half x) noexcept { return static_cast<float>(x); }
+/// Small halves are denormal numbers, but none is computed with as a float: -ffast-math makes processors take those for
+/// zeros.
+[[nodiscard]] inline float widened(Eigen::half x) noexcept {
+  const std::uint32_t bits = std::bit_cast<std::uint16_t>(x);
+  const std::uint32_t exponent = bits >> 10U & 0x1FU;
+  const std::uint32_t fraction = bits & 0x3FFU;
+  const std::uint32_t sign = bits >> 15U << 31U;
+  const std::uint32_t magnitude =
+      exponent == 0
+          ? std::bit_cast<std::uint32_t>(static_cast<float>(static_cast<std::int32_t>(fraction)) * 0x1p-24F)
+          : (exponent == 0x1FU ? 0xFFU : exponent + 112U) << 23U | fraction << 13U;
+  return std::bit_cast<float>(magnitude | sign);
+}
 [[nodiscard]] inline float widened(std::int8_t x) noexcept { return static_cast<float>(x); }
 [[nodiscard]] inline float widened(float x) noexcept { return x; }
 [[nodiscard]] inline double widened(double x) noexcept { return x; }
@@ -77,15 +88,20 @@ template <>
 #ifdef __F16C__
   return _mm_cvtph_ps(bits);
 #else
-  // Exponent and mantissa in a float's places. The exponent is 112 too small, which a product puts right,
-  // denormals included; infinities and NaNs have all its bits set in either format.
+  // Exponent and mantissa in a float's places, where the exponent is 112 too small; infinities and NaNs have all its
+  // bits set in either format. A denormal is what is beyond 2^-14 in 2^-14 + itself, which is a normal number.
   const __m128i wide = _mm_unpacklo_epi16(bits, _mm_setzero_si128());
   const __m128i magnitude = _mm_slli_epi32(_mm_and_si128(wide, _mm_set1_epi32(0x7FFF)), 13);
-  const __m128 scaled = _mm_mul_ps(_mm_castsi128_ps(magnitude), _mm_set1_ps(0x1p112F));
   const __m128i is_special = _mm_cmpgt_epi32(magnitude, _mm_set1_epi32((0x7C00 << 13) - 1));
   const __m128i special = _mm_and_si128(is_special, _mm_set1_epi32(0x7F800000));
+  const __m128i normal = _mm_or_si128(_mm_add_epi32(magnitude, _mm_set1_epi32(112 << 23)), special);
+  const __m128 sum = _mm_castsi128_ps(_mm_add_epi32(magnitude, _mm_set1_epi32(113 << 23)));
+  const __m128i denormal = _mm_castps_si128(_mm_sub_ps(sum, _mm_set1_ps(0x1p-14F)));
+  const __m128i is_denormal = _mm_cmpgt_epi32(_mm_set1_epi32(1 << 23), magnitude);
+  const __m128i either =
+      _mm_or_si128(_mm_and_si128(is_denormal, denormal), _mm_andnot_si128(is_denormal, normal));
   const __m128i sign = _mm_slli_epi32(_mm_srli_epi32(wide, 15), 31);
-  return _mm_or_ps(scaled, _mm_castsi128_ps(_mm_or_si128(special, sign)));
+  return _mm_castsi128_ps(_mm_or_si128(either, sign));
 #endif
 }
 template <>
