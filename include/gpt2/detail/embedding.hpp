@@ -41,13 +41,23 @@ template <Scalar T, class Rows>
   return {};
 }
 
+/// Where the gradient of rows of a table is added. Its gradient has been allocated.
+template <Scalar T, class Source>
+[[nodiscard]] auto scatter_to(Embedding<T>& table, const Source& rows) {
+  const auto number = [rows](Index sequence, Index place) { return rows.number(sequence, place); };
+  return ScatterTo{number, rows_of(table.mutable_grad()), table.options().padding_idx};
+}
+
 /// Adds the gradient of rows of a table to its gradient. Everything has been checked and allocated.
 template <Scalar T, class Source, class G, class D>
 void add_gradient(Embedding<T>& table, const SequenceShape& shape, const Source& rows,
                   const std::vector<Index>& counts, const RowView<G>& grad_output, const D& device) {
-  const auto number = [&](Index sequence, Index place) { return rows.number(sequence, place); };
-  scatter_add(shape, number, grad_output, rows_of(table.mutable_grad()), table.options().padding_idx,
-              counts.empty() ? nullptr : counts.data(), device);
+  const auto to = scatter_to(table, rows);
+  if (counts.empty()) {
+    scatter_add(shape, grad_output, device, to);
+  } else {
+    scatter_add_divided(shape, grad_output, device, to, counts.data());
+  }
 }
 
 /// Checks ids and grad_output, then adds to the table's gradient.

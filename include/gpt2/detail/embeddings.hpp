@@ -9,6 +9,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <tuple>
 
 #include "gpt2/detail/arguments/hidden.hpp"
 #include "gpt2/detail/arguments/ids.hpp"
@@ -210,8 +211,20 @@ void GPT2Embeddings<T, Wte, Wpe>::add_gradients(const G& grad_output, const deta
   const std::array counts{detail::occurrences(wpe, positions), detail::occurrences(wte, tokens)...};
   if constexpr (sizeof...(tokens) > 0) (void)wte.mutable_grad();
   (void)wpe.mutable_grad();
+  const auto add = [&](const auto& source, std::size_t i) {
+    detail::add_gradient(wte, shape, source, counts[i], rows, device);
+  };
   std::size_t i = 0;
-  (detail::add_gradient(wte, shape, tokens, counts[++i], rows, device), ...);
+  if constexpr (sizeof...(tokens) > 0) {
+    const auto& first = std::get<0>(std::tie(tokens...));
+    if (counts[0].empty() && counts[1].empty()) {  // both in one pass over grad_output
+      detail::scatter_add(shape, rows, device, detail::scatter_to(wte, first),
+                          detail::scatter_to(wpe, positions));
+      ((i > 0 ? add(tokens, i + 1) : void(), ++i), ...);
+      return;
+    }
+  }
+  (add(tokens, ++i), ...);
   detail::add_gradient(wpe, shape, positions, counts[0], rows, device);
 }
 

@@ -38,46 +38,53 @@ void begin_row(Index size, A* out, const From* from, Index divisor) {
   Row<A>(out, size) = ConstRow<From>(from, size).template cast<A>() / static_cast<A>(divisor) + A{0};
 }
 
-/// A row of a gradient, and what is to be added to it.
-template <class A, class From>
+/// Rows of gradients, one of each of some tables, and what is to be added to all of them. A row that gets nothing is null.
+template <class A, class From, std::size_t tables>
 struct RowSum {
-  A* out;
+  std::array<A*, tables> out;
   const From* from;
 };
 
 inline constexpr std::size_t rows_per_addition = 4;
 
 /// out += from for rows in their order, which may be the same ones. A line of each in turn, while those of the
-/// rows `ahead` are asked for: as many streams hide the latency of caches and page tables. No more rows are ahead
-/// than there are.
-template <class A, class From>
-void accumulate_rows(Index size, std::span<const RowSum<A, From>> rows,
-                     std::span<const RowSum<A, From>> ahead) {
+/// rows `ahead` are prefetched: that many streams hide the latency of caches and page tables. No more rows are ahead
+/// than there are. Only the first table's rows are prefetched: a second's stay in the caches.
+template <class A, class From, std::size_t tables>
+void accumulate_rows(Index size, std::span<const RowSum<A, From, tables>> rows,
+                     std::span<const RowSum<A, From, tables>> ahead) {
   constexpr Index line = (std::max)(Index{64 / sizeof(A)}, packet_size<A>);
   constexpr auto packets = std::make_index_sequence<static_cast<std::size_t>(line / packet_size<A>)>();
   const Index whole = size - size % line;
   for (Index column = 0; column < whole; column += line) {
     for (std::size_t r = 0; r < rows.size(); ++r) {
       if (r < ahead.size()) {
-        prefetch(ahead[r].out + column);
+        if (ahead[r].out[0]) prefetch(ahead[r].out[0] + column);
         prefetch(ahead[r].from + column);
       }
-      A* const out = rows[r].out + column;
       const From* const from = rows[r].from + column;
       // Unrolled by hand, as GCC does not at -O2.
       [&]<std::size_t... i>(std::index_sequence<i...>) {
         using Eigen::internal::padd;
         using Eigen::internal::ploadu;
         using Eigen::internal::pstoreu;
-        const Packet<A> sums[] = {
-            padd(ploadu<Packet<A>>(out + static_cast<Index>(i) * packet_size<A>),
-                 load_widened<Packet<A>>(from + static_cast<Index>(i) * packet_size<A>))...};
-        (pstoreu(out + static_cast<Index>(i) * packet_size<A>, sums[i]), ...);
+        const Packet<A> terms[] = {load_widened<Packet<A>>(from + static_cast<Index>(i) * packet_size<A>)...};
+        for (A* const row : rows[r].out) {
+          if (tables > 1 && !row) continue;
+          A* const out = row + column;
+          const Packet<A> sums[] = {
+              padd(ploadu<Packet<A>>(out + static_cast<Index>(i) * packet_size<A>), terms[i])...};
+          (pstoreu(out + static_cast<Index>(i) * packet_size<A>, sums[i]), ...);
+        }
       }
       (packets);
     }
   }
-  for (const auto& [out, from] : rows) accumulate_row(size - whole, out + whole, from + whole, 1);
+  for (const auto& [outs, from] : rows) {
+    for (A* const out : outs) {
+      if (out) accumulate_row(size - whole, out + whole, from + whole, 1);
+    }
+  }
 }
 
 /// Calls body(first, last) for slices of a row's columns, on the device's threads if there is enough to do.
@@ -103,19 +110,35 @@ void for_columns(const D& device, Index rows, Index cols, const Body& body) {
   body(Index{0}, cols);
 }
 
-/// grad[id] += grad_output[i] (/ counts[id]) for the id at each place, in their order; the row at padding_idx
-/// is passed over. `ids` is called with (sequence, place): an IdView, or something that computes them.
-template <class IdAt, class A, class G, class D>
-void scatter_add(const SequenceShape& shape, const IdAt& ids, const RowView<G>& grad_output,
-                 const RowView<A>& grad, std::optional<Index> padding_idx, const Index* counts,
-                 const D& device) {
-  const Index skipped = padding_idx.value_or(-1);
-  for_columns<A>(device, grad_output.rows, grad.cols, [&](Index first, Index last) {
+/// A table's gradient, and the rows of it that get something. `ids` is called with (sequence, place): an IdView, or
+/// something that computes them. The row at padding_idx is passed over.
+template <class IdAt, class A>
+struct ScatterTo {
+  IdAt ids;
+  RowView<A> grad;
+  std::optional<Index> padding_idx;
+
+  /// A row of the gradient from a column on; null for padding.
+  [[nodiscard]] A* row(Index sequence, Index place, Index column) const {
+    const auto id = static_cast<Index>(ids(sequence, place));
+    return id == padding_idx ? nullptr : grad.row(id) + column;
+  }
+};
+template <class IdAt, class A>
+ScatterTo(IdAt, RowView<A>, std::optional<Index>) -> ScatterTo<IdAt, A>;
+
+/// grad[id] += grad_output[i] for the id at each place, in their order, in the gradients of several tables at once:
+/// grad_output is read once.
+template <class G, class D, class A, class... IdAt>
+void scatter_add(const SequenceShape& shape, const RowView<G>& grad_output, const D& device,
+                 const ScatterTo<IdAt, A>&... to) {
+  using Sum = RowSum<A, G, sizeof...(to)>;
+  for_columns<A>(device, grad_output.rows, grad_output.cols, [&](Index first, Index last) {
     // The rows that are added now, and those that are ahead of them.
-    std::array<RowSum<A, G>, 2 * rows_per_addition> rows;
+    std::array<Sum, 2 * rows_per_addition> rows;
     std::size_t size = 0;
     const auto add_first_rows = [&] {  // and returns how many
-      const auto all = std::span<const RowSum<A, G>>(rows).first(size);
+      const auto all = std::span<const Sum>(rows).first(size);
       const std::size_t now = (std::min)(size, rows_per_addition);
       accumulate_rows(last - first, all.first(now), all.subspan(now));
       std::copy(rows.begin() + now, rows.begin() + size, rows.begin());
@@ -124,18 +147,31 @@ void scatter_add(const SequenceShape& shape, const IdAt& ids, const RowView<G>& 
     Index i = 0;
     for (Index sequence = 0; sequence < shape.batch; ++sequence) {
       for (Index place = 0; place < shape.seq_length; ++place, ++i) {
-        const auto row = static_cast<Index>(ids(sequence, place));
-        if (row == skipped) continue;
-        A* const out = grad.row(row) + first;
-        if (counts) {
-          accumulate_row(last - first, out, grad_output.row(i) + first, counts[row]);
+        const Sum row{{to.row(sequence, place, first)...}, grad_output.row(i) + first};
+        if (std::all_of(row.out.begin(), row.out.end(), [](const A* out) { return out == nullptr; }))
           continue;
-        }
-        rows[size++] = {out, grad_output.row(i) + first};
+        rows[size++] = row;
         if (size == rows.size()) size -= add_first_rows();
       }
     }
     while (size > 0) size -= add_first_rows();
+  });
+}
+
+/// grad[id] += grad_output[i] / counts[id] for the id at each place, in their order.
+template <class G, class D, class A, class IdAt>
+void scatter_add_divided(const SequenceShape& shape, const RowView<G>& grad_output, const D& device,
+                         const ScatterTo<IdAt, A>& to, const Index* counts) {
+  for_columns<A>(device, grad_output.rows, grad_output.cols, [&](Index first, Index last) {
+    Index i = 0;
+    for (Index sequence = 0; sequence < shape.batch; ++sequence) {
+      for (Index place = 0; place < shape.seq_length; ++place, ++i) {
+        A* const out = to.row(sequence, place, first);
+        if (!out) continue;
+        const auto id = static_cast<Index>(to.ids(sequence, place));
+        accumulate_row(last - first, out, grad_output.row(i) + first, counts[id]);
+      }
+    }
   });
 }
 
