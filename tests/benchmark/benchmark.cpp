@@ -61,7 +61,7 @@ class Reporter : public benchmark::BenchmarkReporter {
     }
   }
 
-  /// Behind the last group; Finalize() comes behind each.
+  /// After the last group; Finalize() is called after each.
   void close() {
     if (started_) json_.Finalize();
   }
@@ -119,7 +119,8 @@ void run(const Group& group, Reporter& reporter) {
 
 std::vector<Group> all_groups() {
   std::vector<Group> groups;
-  for (auto* some : {sum_groups, lookup_groups, gradient_groups, head_groups, checkpoint_groups}) {
+  for (auto* some :
+       {sum_groups, lookup_groups, growth_groups, gradient_groups, head_groups, checkpoint_groups}) {
     std::ranges::move(some(), std::back_inserter(groups));
   }
   return groups;

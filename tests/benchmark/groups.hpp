@@ -37,6 +37,7 @@ struct Group {
 
 std::vector<Group> sum_groups();
 std::vector<Group> lookup_groups();
+std::vector<Group> growth_groups();
 std::vector<Group> gradient_groups();
 std::vector<Group> head_groups();
 std::vector<Group> checkpoint_groups();

@@ -165,13 +165,13 @@ struct CrossEntropy : Head {
   }
 };
 
-std::vector<Contestant> cross_entropy_contestants(Index n) {
+std::vector<Contestant> cross_entropy_contestants(Index n, int threads) {
   const auto head = std::make_shared<CrossEntropy>(n);
-  return {{"ours",
-           [head] {
-             gpt2::cross_entropy_into(head->wte, head->hidden.matrix(), head->labels,
-                                      head->grad_hidden.matrix());
-           }},
+  return {{"ours", on_threads(threads,
+                              [head](const auto& device) {
+                                gpt2::cross_entropy_into(head->wte, head->hidden.matrix(), head->labels,
+                                                         head->grad_hidden.matrix(), {}, device);
+                              })},
           {"limit", [head] { head->materialised(); }, static_cast<double>(head->out.bytes())},
           {"torch",
            libtorch::cross_entropy({token_table(n_embd).data(), vocab_size, n_embd}, head->grad_table.data(),
@@ -187,10 +187,10 @@ std::string head_name(const std::string& operation, Index n, int threads = 1) {
 std::vector<Group> head_groups() {
   std::vector<Group> groups;
   for (const int threads : {1, 2}) {
-    for (const Index n : {1, 8}) {
-      if (n == 8 && threads == 2) continue;
+    for (const Index n : {1, 8, 64}) {
       Group group{head_name("logits", n, threads), [n, threads] { return float_contestants(n, threads); }};
       group.threads = threads;
+      if (n == 64) group.untimed = 1;
       groups.push_back(std::move(group));
     }
   }
@@ -198,14 +198,16 @@ std::vector<Group> head_groups() {
   groups.push_back({head_name("int8 logits", 1), int8_contestants});
   for (const Index n : {1, 8})
     groups.push_back({head_name("top_k", n), [n] { return top_k_contestants(n); }});
-  // An untimed call reads the table three or four times; more of them would only take minutes.
-  Group cross_entropy{head_name("cross entropy", 64), [] { return cross_entropy_contestants(64); }};
-  cross_entropy.untimed = 1;
-  groups.push_back(std::move(cross_entropy));
-  // As many as the logits of a training step; one call each, for the memory.
-  Group memory{head_name("cross entropy", 1024), [] { return cross_entropy_contestants(1024); }};
-  memory.untimed = 0;
-  memory.samples = 1;
-  groups.push_back(std::move(memory));
+  // A call takes tenths of a second for 64 states, and seconds for the 1,024 of a training step: fewer of them.
+  for (const Index n : {64, 1024}) {
+    for (const int threads : {1, 2}) {
+      Group group{head_name("cross entropy", n, threads),
+                  [n, threads] { return cross_entropy_contestants(n, threads); }};
+      group.threads = threads;
+      group.untimed = n == 64 ? 1 : 0;
+      group.samples = n == 64 ? 5 : 3;
+      groups.push_back(std::move(group));
+    }
+  }
   return groups;
 }

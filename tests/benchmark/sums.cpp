@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <gpt2/embeddings.hpp>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -49,6 +50,12 @@ struct Sum {
                            position_table(setting.n_embd).data(), static_cast<int>(setting.batch),
                            static_cast<int>(setting.seq_length), static_cast<int>(setting.n_embd));
   }
+  /// The same order as ours, and nothing around it. Tables as they are, or on huge pages.
+  void bare(std::size_t turn, const GPT2Embeddings<float>& tables) const {
+    plain::bare_forward(out.data(), ids.narrow[turn].data(), tables.wte.weight().data(),
+                        tables.wpe.weight().data(), static_cast<int>(setting.batch),
+                        static_cast<int>(setting.seq_length), static_cast<int>(setting.n_embd));
+  }
   void eigen(std::size_t turn) const {
     const auto wte = embeddings.wte.weight();
     const auto wpe = embeddings.wpe.weight();
@@ -81,6 +88,27 @@ std::vector<Contestant> sum_contestants(const Setting& setting) {
       {"eigen", [sum, turn]() mutable { sum->eigen(turn()); }},
       {"torch, reused", libtorch::sum_into(sum->wte(), sum->wpe(), torch_ids(sum->ids), sum->out.data())},
   };
+  if (setting.threads == 1) {
+    result.push_back({"bare", [sum, turn]() mutable { sum->bare(turn(), sum->embeddings); }});
+  }
+  // Owned tables, which are on huge pages if the system has them; and results that begin at no line of the caches.
+  if (setting.threads == 1 && setting.n_embd == 768 && setting.tokens() >= 8192) {
+    const auto owned = std::make_shared<GPT2Embeddings<float>>(sum->embeddings);
+    (void)owned->wte.mutable_weight();
+    (void)owned->wpe.mutable_weight();
+    result.push_back({"ours, owned", [sum, owned, turn]() mutable {
+                        owned->forward_into(sum->ids.ids[turn()], gpt2::PastLength{}, sum->out.matrix());
+                      }});
+    result.push_back({"bare, owned", [sum, owned, turn]() mutable { sum->bare(turn(), *owned); }});
+    const auto shifted = std::make_shared<Buffer<float>>(setting.tokens() + 1, setting.n_embd);
+    for (const Index floats : {4, 1}) {
+      Eigen::Map<gpt2::Matrix<float>> out(shifted->data() + floats, setting.tokens(), setting.n_embd);
+      result.push_back(
+          {"ours, " + std::to_string(floats * 4) + " bytes on", [sum, shifted, out, turn]() mutable {
+             sum->embeddings.forward_into(sum->ids.ids[turn()], gpt2::PastLength{}, out);
+           }});
+    }
+  }
   // With a fresh result each time. That of a large batch measures the system's pages and little else.
   if (bytes < 64e6) {
     result.push_back({"ours, fresh",
