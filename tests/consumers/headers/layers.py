@@ -1,33 +1,50 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Refuses includes that go against the library's layers.
+"""Refuses includes that break the laws of the library's rooms, and public headers that are too long to be read.
 
     layers.py INCLUDE_DIR
 
-A public header may include headers of lower layers and of detail/, a detail header may include what the lowest
-public header that uses it may. Only headers that parse JSON may include others that do, or nlohmann/json itself.
+A public header includes public headers that stand before it in the table below, and its own definitions in detail/.
+What a detail header includes counts as included by each public header that reaches it. Nothing without a star includes
+a header with one. In detail/, arguments/ reaches no kernel, kernels/ never error.hpp, and files/ never Eigen; and
+detail/NAME.hpp, the definitions of NAME.hpp, is reached from NAME.hpp's row or a later one only. mpi.hpp stands apart.
 """
 
 import re
 import sys
 from pathlib import Path
 
-LAYERS = [
-    {"version"},
-    {"error"},
-    {"types", "config", "dtype"},
-    {"position_ids", "initialization", "sparse_gradient", "config_json", "safetensors"},
-    {"embedding"},
-    {"position_embeddings", "dropout", "resize", "lm_head"},
-    {"embeddings", "quantized_embedding"},
-    {"checkpoint"},
-    {"pretrained", "quantized_checkpoint"},
-    {"gpt2"},
+# Rows from the ground up; within a row, later steps may include earlier ones. *: parses JSON.
+ROWS = [
+    ["version", "error"],
+    ["scalar device", "ids", "hidden", "types", "config dtype"],
+    ["random", "position_ids initialization sparse_gradient safetensors* config_json*"],
+    ["table", "embedding", "quantized_embedding"],
+    ["dropout resize lm_head position_embeddings"],
+    ["embeddings"],
+    ["checkpoint*"],
+    ["pretrained* quantized_checkpoint*"],
+    ["gpt2*"],
+    ["mpi*"],
 ]
-LAYER = {f"{name}.hpp": layer for layer, names in enumerate(LAYERS) for name in names}
-PARSES_JSON = {"config_json.hpp", "safetensors.hpp", "checkpoint.hpp", "pretrained.hpp", "quantized_checkpoint.hpp",
-               "gpt2.hpp"}
+LONGEST = 320  # lines of a public header
+UMBRELLA, APART = "gpt2.hpp", "mpi.hpp"
+
+LAYER = {}  # public header -> (row, step)
+PARSING = set()
+for _row, _steps in enumerate(ROWS):
+    for _step, _names in enumerate(_steps):
+        for _name in _names.split():
+            LAYER[f"{_name.rstrip('*')}.hpp"] = (_row, _step)
+            if _name.endswith("*"):
+                PARSING.add(f"{_name.rstrip('*')}.hpp")
+
 INCLUDE = re.compile(r'^\s*#\s*include\s*(?:"([^"]+)"|<([^>]+)>)', re.MULTILINE)
+EIGEN = re.compile(r"^(unsupported/)?Eigen/")
+
+
+def parses_json(header: str) -> bool:
+    return header in PARSING
 
 
 def read_includes(folder: Path) -> tuple[dict[str, list[str]], list[str]]:
@@ -36,50 +53,82 @@ def read_includes(folder: Path) -> tuple[dict[str, list[str]], list[str]]:
     for path in sorted(folder.rglob("*.hpp")):
         name = path.relative_to(folder).as_posix()
         headers[name] = []
-        for quoted, angled in INCLUDE.findall(path.read_text(encoding="utf-8")):
+        text = path.read_text(encoding="utf-8")
+        for quoted, angled in INCLUDE.findall(text):
             if quoted and not quoted.startswith("gpt2/"):
                 faults.append(f'{name} includes "{quoted}": our own headers are named "gpt2/…"')
             headers[name].append((quoted or angled).removeprefix("gpt2/"))
+        lines = len(text.splitlines())
+        longest = LONGEST
+        if not name.startswith("detail/") and lines > longest:
+            faults.append(f"{name} has {lines} lines, more than {longest}: its definitions belong into detail/")
     return headers, faults
 
 
-def reached_details(header: str, headers: dict[str, list[str]], seen: set[str]) -> set[str]:
-    """The detail headers that header includes, at first hand or through other detail headers."""
-    for included in headers.get(header, []):
-        if included.startswith("detail/") and included not in seen:
-            seen.add(included)
-            reached_details(included, headers, seen)
+def reached(header: str, headers: dict[str, list[str]], only_details: bool) -> dict[str, str]:
+    """All that a header includes, at first hand or through ours (or only our detail headers) -> what includes it."""
+    seen: dict[str, str] = {}
+    waiting = [header]
+    while waiting:
+        through = waiting.pop()
+        for included in headers.get(through, []):
+            if included not in seen:
+                seen[included] = through
+                if included in headers and (included.startswith("detail/") or not only_details):
+                    waiting.append(included)
     return seen
 
 
+def check_public(header: str, headers: dict[str, list[str]]) -> list[str]:
+    faults = []
+    for included, through in sorted(reached(header, headers, only_details=True).items()):
+        via = "" if through == header else f" (through {through})"
+        owner = included.removeprefix("detail/") if included.startswith("detail/") else ""
+        if included in LAYER:
+            # A header's own definitions include it.
+            if LAYER[included] >= LAYER[header] and included != header:
+                faults.append(f"{header} includes {included}{via}, which does not stand before it")
+            if included in PARSING and header not in PARSING:
+                faults.append(f"{header} includes {included}{via}, which parses JSON")
+        elif owner in LAYER and LAYER[owner][0] > LAYER[header][0]:
+            faults.append(f"{header} includes {included}{via}, the definitions of a later row")
+        elif included.startswith("detail/mpi/") and header != APART:
+            faults.append(f"{header} includes {included}{via}, which is {APART}'s")
+        elif included.startswith("nlohmann/") and header not in PARSING:
+            faults.append(f"{header} includes <{included}>{via}, but is not one that parses JSON")
+        elif included == "iostream":
+            faults.append(f"{header} includes <iostream>{via}")
+    return faults
+
+
+def check_room(header: str, headers: dict[str, list[str]]) -> list[str]:
+    faults = []
+    for included, through in sorted(reached(header, headers, only_details=False).items()):
+        via = "" if through == header else f" (through {through})"
+        if header.startswith("detail/arguments/") and included.startswith("detail/kernels/"):
+            faults.append(f"{header} includes {included}{via}: arguments know no kernel")
+        if header.startswith("detail/kernels/") and included == "error.hpp":
+            faults.append(f"{header} includes error.hpp{via}: kernels throw nothing")
+        if header.startswith("detail/files/") and EIGEN.match(included):
+            faults.append(f"{header} includes <{included}>{via}: files know no Eigen")
+    return faults
+
+
 def check(folder: Path) -> list[str]:
+    """The faults of the headers in a folder, one line each."""
     headers, faults = read_includes(folder)
-    for name in headers:
+    for name, includes in headers.items():
         if name not in LAYER and not name.startswith("detail/"):
-            faults.append(f"{name} is in no layer; the table in {Path(__file__).name} places it")
-    for header in sorted(set(headers) & set(LAYER)):
-        # What a detail header includes counts as included by every public header that reaches it.
-        for through in [header, *sorted(reached_details(header, headers, set()))]:
-            via = "" if through == header else f" (through {through})"
-            for included in headers.get(through, []):
-                if included.startswith("detail/"):
-                    if included not in headers:
-                        faults.append(f"{header} includes {included}{via}, which does not exist")
-                elif included in LAYER:
-                    if through == f"detail/{included}":
-                        continue  # the definitions of a header include their declarations, to stand alone
-                    if LAYER[included] >= LAYER[header]:
-                        faults.append(f"{header} (layer {LAYER[header]}) includes {included}{via}"
-                                      f" (layer {LAYER[included]}), which is not below it")  # fmt: skip
-                    if included in PARSES_JSON and header not in PARSES_JSON:
-                        faults.append(f"{header} includes {included}{via}, which parses JSON")
-                elif included.startswith("nlohmann/") and header not in PARSES_JSON:
-                    faults.append(f"{header} includes <{included}>{via}, but is not one that parses JSON")
-                elif included == "iostream":
-                    faults.append(f"{header} includes <iostream>{via}")
-    umbrella = set(headers.get("gpt2.hpp", []))
-    for name in sorted(set(headers) & set(LAYER) - umbrella - {"gpt2.hpp"}):
-        faults.append(f"gpt2.hpp does not include {name}")
+            faults.append(f"{name} is in no row; the table in {Path(__file__).name} places it")
+        for included in includes:
+            if included.startswith("detail/") and included not in headers:
+                faults.append(f"{name} includes {included}, which does not exist")
+            if included == APART:
+                faults.append(f"{name} includes {APART}, which stands apart")
+        faults += check_public(name, headers) if name in LAYER else check_room(name, headers)
+    if UMBRELLA in headers:
+        for name in sorted(set(headers) & set(LAYER) - set(headers[UMBRELLA]) - {UMBRELLA, APART}):
+            faults.append(f"{UMBRELLA} does not include {name}")
     return faults
 
 
@@ -88,8 +137,9 @@ def main() -> int:
     faults = check(folder)
     for fault in faults:
         print(fault)
-    print(f"{folder.name}/: {len(list(folder.rglob('*.hpp')))} headers, {len(faults)} faults")
-    return 1 if faults else 0
+    count = len(list(folder.rglob("*.hpp")))
+    print(f"{folder.name}/: {count} headers, {len(faults)} faults")
+    return 1 if faults or not count else 0
 
 
 if __name__ == "__main__":

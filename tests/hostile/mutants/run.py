@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: MIT
 """Puts known bugs back, one at a time, into a copy of the tree, and expects a test to fail for each.
 
-    python3 tests/hostile/mutants/run.py [--work FOLDER] [--list] [WORD...]
+    python3 tests/hostile/mutants/run.py [--work FOLDER] [--list] [--check] [WORD...]
 
-With words, only bugs that have one of them in their description, header or test. Needs CMake, Ninja and what the tests
+With words, only bugs that have one of them in their description or test. --list says what the bugs are and where;
+--list --check, in a second, fails if the code of one is not found once. Needs CMake, Ninja and what the tests
 need; uses ccache where it is installed. A bug takes as long as the program that must notice it: all of them together
-take half an hour, which is why this is no part of the test suite. Status 1 if a bug goes unnoticed, 2 if the text it
-replaces is not there exactly once or if a test fails without it.
+take half an hour, which is why this is no part of the test suite. Status 1 if a bug goes unnoticed or does not build, 2 if its code
+is not there exactly once or if a test fails without it.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import tempfile
 import time
 
 from bugs import BUGS
+from places import places, renamed, tokens_of
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 TEST_SECONDS = 300
@@ -53,7 +55,7 @@ def configure(tree, build):
 
 
 def outcome(build, test):
-    """What notices a bug: the compiler, the test, or nothing."""
+    """What comes of a bug: it does not build, its test fails, or nothing."""
     built = run("cmake", "--build", build, "--target", target_of(test), "--parallel", "1")
     if built.returncode:
         return "does not build", built.stdout
@@ -67,20 +69,31 @@ def main():
     parser.add_argument("words", nargs="*", metavar="WORD")
     parser.add_argument("--work", help="where to build; kept, so that the next run is quicker")
     parser.add_argument("--list", action="store_true", help="only say what the bugs are")
+    parser.add_argument("--check", action="store_true", help="fail if a bug's code is not found, even if only listing")
     arguments = parser.parse_args()
     bugs = [bug for bug in BUGS
-            if not arguments.words or any(word in text for word in arguments.words for text in (bug[0], bug[1], bug[4]))]
+            if not arguments.words or any(word in text for word in arguments.words for text in (bug[0], bug[3]))]
 
+    include = ROOT / "include/gpt2"
+    headers = {path.relative_to(include).as_posix(): tokens_of(path.read_text(encoding="utf-8"))
+               for path in sorted(include.rglob("*.hpp"))}
     width = max(len(bug[0]) for bug in BUGS)
     faults = []
-    for name, header, original, _, test in bugs:
+    found_bugs = []
+    for name, original, replacement, test in bugs:
+        found = places(original, headers)
+        where = f"in {len(found)} places"
+        if len(found) == 1:
+            found_bugs.append((name, found[0], renamed(replacement, found[0].names), test))
+            where = found[0].header
+        else:
+            faults.append(f"{name}: its code is in {len(found)} places, not one: {original!r}")
         if arguments.list:
-            print(f"{name:{width}}  {test:24}  {header}")
-        count = (ROOT / "include/gpt2" / header).read_text(encoding="utf-8").count(original)
-        if count != 1:
-            faults.append(f"{name}: its text is {count} times in {header}, not once: {original!r}")
-    if faults or not bugs:
-        print("\n".join(faults or ["no such bug"]))
+            print(f"{name:{width}}  {test:24}  {where}")
+    if not bugs:
+        faults = ["no such bug"]
+    if faults and (arguments.check or not arguments.list):
+        print("\n".join(faults))
         sys.exit(2)
     if arguments.list:
         return
@@ -91,25 +104,26 @@ def main():
         copy_tree(tree)
         configure(tree, build)
         passing = set()
-        unnoticed = 0
-        for name, header, original, replacement, test in bugs:
+        results = {"fails": 0, "does not build": 0, None: 0}
+        for name, place, replacement, test in found_bugs:
             if test not in passing:
                 found, log = outcome(build, test)
                 if found:
                     print(f"without any bug, {test} {found}:\n{log}")
                     sys.exit(2)
                 passing.add(test)
-            path = tree / "include/gpt2" / header
+            path = tree / "include/gpt2" / place.header
             text = path.read_text(encoding="utf-8")
-            path.write_text(text.replace(original, replacement), encoding="utf-8")
+            path.write_text(text[: place.begin] + replacement + text[place.end :], encoding="utf-8")
             started = time.monotonic()
             found, _ = outcome(build, test)
             path.write_text(text, encoding="utf-8")
-            unnoticed += found is None
+            results[found] += 1
             print(f"{name:{width}}  {test:24}  {found or 'UNNOTICED':14}  {time.monotonic() - started:4.0f} s",
                   flush=True)
-        print(f"{len(bugs)} bugs, {len(bugs) - unnoticed} noticed, {unnoticed} not")
-        sys.exit(1 if unnoticed else 0)
+        print(f"{len(found_bugs)} bugs, {results['fails']} noticed, {results[None]} not, "
+              f"{results['does not build']} not built")
+        sys.exit(0 if results["fails"] == len(found_bugs) else 1)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,10 @@ function(gpt2_embeddings_report_coverage folder)
   foreach(program IN LISTS programs)
     target_compile_options(${program} PRIVATE ${counted})
     target_link_options(${program} PRIVATE ${counted})
-    list(APPEND files $<TARGET_FILE:${program}>)
+    get_target_property(type ${program} TYPE)
+    if(type STREQUAL "EXECUTABLE")
+      list(APPEND files $<TARGET_FILE:${program}>)
+    endif()
   endforeach()
   add_custom_target(coverage
     COMMAND Python3::Interpreter ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/report.py

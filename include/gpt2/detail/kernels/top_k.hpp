@@ -14,6 +14,7 @@
 #include "gpt2/detail/kernels/head.hpp"
 #include "gpt2/detail/kernels/parallel.hpp"
 #include "gpt2/detail/rows.hpp"
+#include "gpt2/ids.hpp"
 #include "gpt2/scalar.hpp"
 
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {

@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: MIT
+#
+# Headers that many programs of this build begin with, compiled once. Not under ccache, which keeps its results by the
+# text of a file with all that it includes, and would find nothing again.
+
+# gpt2_embeddings_precompile(<name> <header>...): an object library from which programs take the headers. What it is
+# compiled with must be what they are compiled with.
+function(gpt2_embeddings_precompile name)
+  set(file ${CMAKE_CURRENT_BINARY_DIR}/${name}.cpp)
+  file(CONFIGURE OUTPUT ${file} CONTENT "// Nothing: ${name} is compiled for its precompiled header.\n")
+  add_library(${name} OBJECT EXCLUDE_FROM_ALL ${file})
+  if(NOT CMAKE_CXX_COMPILER_LAUNCHER MATCHES "ccache")
+    target_precompile_headers(${name} PRIVATE ${ARGN})
+  endif()
+endfunction()
+
+# gpt2_embeddings_begins_with(<target> <name>): gives a program the headers of gpt2_embeddings_precompile.
+function(gpt2_embeddings_begins_with target name)
+  if(NOT CMAKE_CXX_COMPILER_LAUNCHER MATCHES "ccache")
+    target_precompile_headers(${target} REUSE_FROM ${name})
+  endif()
+endfunction()
