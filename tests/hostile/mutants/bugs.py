@@ -116,7 +116,7 @@ BUGS = [
     ("rows are not scaled to their maximal norm",
      "if (norm > max_norm) {", "if (norm > max_norm && max_norm > 1) {", "unit.gradients"),
     ("a negative padding_idx does not count from the end",
-     "if (row < 0) row += num_embeddings;", "", "unit.embedding"),
+     "return row < 0 ? row + num_embeddings : row;", "return row;", "unit.embedding"),
     ("merging may change half a gradient",
      "return *this = SparseGradient(other);", "return *this = other;", "unit.faults"),
     ("a row of the other gradient is lost",
