@@ -27,7 +27,7 @@ ROWS = [
     ["gpt2*"],
     ["mpi*"],
 ]
-LONGEST = 320  # lines of a public header
+LONGEST = 330  # lines of a public header
 UMBRELLA, APART = "gpt2.hpp", "mpi.hpp"
 
 LAYER = {}  # public header -> (row, step)
@@ -123,7 +123,7 @@ def check(folder: Path) -> list[str]:
         for included in includes:
             if included.startswith("detail/") and included not in headers:
                 faults.append(f"{name} includes {included}, which does not exist")
-            if included == APART:
+            if included == APART and not name.startswith(f"detail/{APART.removesuffix('.hpp')}/"):
                 faults.append(f"{name} includes {APART}, which stands apart")
         faults += check_public(name, headers) if name in LAYER else check_room(name, headers)
     if UMBRELLA in headers:
