@@ -4,6 +4,7 @@
 /// \file
 /// The definitions of lm_head.hpp: from the arguments to checked rows and labels, and the kernels.
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -56,7 +57,7 @@ template <Table E>
   const double cap = options.logit_soft_cap;
   constexpr auto least = double{std::numeric_limits<A>::denorm_min()};
   constexpr auto most = double{(std::numeric_limits<A>::max)()};
-  if (cap != 0 && !(cap >= least && cap <= most)) {
+  if (std::fpclassify(cap) != FP_ZERO && !(cap >= least && cap <= most)) {
     throw ArgumentError("logit_soft_cap", cap,
                         "is not 0 or in [" + to_text(least) + ", " + to_text(most) + "]");
   }
@@ -175,7 +176,7 @@ void logits_backward_into(Embedding<T>& wte, const H& hidden, const G& grad_logi
   const detail::HeadTiling tiling;
   Matrix<A> storage;
   const detail::RowView<const A> states = detail::widened_rows(rows, storage);
-  detail::LogitsMemory<A> memory(head.logit_soft_cap == 0 ? 0 : states.rows, head.vocab_size(),
+  detail::LogitsMemory<A> memory(head.logit_soft_cap > 0 ? states.rows : 0, head.vocab_size(),
                                  tiling.rows_per_round<A>(states.rows), false);
   const detail::RowView<A> grad = detail::rows_of(wte.mutable_grad());
   detail::as_operand(result).setZero();

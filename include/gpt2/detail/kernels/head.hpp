@@ -134,7 +134,7 @@ template <class Rows, class A>
 void finish_logits(const Head<Rows>& head, Index first, const RowView<const A>& states,
                    const RowView<A>& logits) {
   finish_products(head.rows, first, states, logits);
-  if (head.logit_soft_cap == 0) return;
+  if (!(head.logit_soft_cap > 0)) return;
   for (Index i = 0; i < logits.rows; ++i) {
     A* const row = logits.row(i);
     for (Index j = 0; j < logits.cols; ++j) row[j] = capped(row[j], head.logit_soft_cap);
@@ -254,10 +254,11 @@ void add_logits_gradients(const Head<RowView<S>>& head, const RowView<const A>& 
                           const RowView<A>& grad, LogitsMemory<A>& memory, const HeadTiling& tiling,
                           const D& device) {
   const A cap = head.logit_soft_cap;
+  const bool is_capped = cap > 0;
   Matrix<A> widened;
-  for_rounds(head, states, memory, cap == 0, tiling, device, [&](Index first, const RowView<A>& logits) {
+  for_rounds(head, states, memory, !is_capped, tiling, device, [&](Index first, const RowView<A>& logits) {
     auto gradients = widened_rows(part(grad_logits, {0, states.rows, first, logits.cols}), widened);
-    if (cap != 0) {
+    if (is_capped) {
       for (Index i = 0; i < states.rows; ++i) {
         for (Index j = 0; j < logits.cols; ++j) {
           A& logit = logits.row(i)[j];

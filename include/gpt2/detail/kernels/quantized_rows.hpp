@@ -56,7 +56,7 @@ inline void finish_products(const QuantizedRows& rows, Index first, const RowVie
     float* const row = products.row(i);
     for (Index j = 0; j < products.cols; ++j) {
       const auto scale = static_cast<double>(rows.scales[first + j]);
-      const double scaled = scale == 0 ? 0 : scale * static_cast<double>(row[j]);
+      const double scaled = scale > 0 ? scale * static_cast<double>(row[j]) : 0;
       row[j] = static_cast<float>(scaled + static_cast<double>(rows.offsets[first + j]) * sum);
     }
   }

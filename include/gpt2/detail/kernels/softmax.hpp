@@ -141,7 +141,7 @@ void differentiate_packets(A* row, Index size, A max, A factor, A soft_cap) {
   using Eigen::internal::psub;
   const auto maxima = pset1<Packet<A>>(max);
   const auto factors = pset1<Packet<A>>(factor);
-  if (soft_cap == 0) {
+  if (!(soft_cap > 0)) {
     transform_packets(row, size, [&](const Packet<A>& logits) {
       return pmul(exponentials<A>(psub(logits, maxima)), factors);
     });
@@ -181,7 +181,7 @@ void differentiate(A* logits, Index size, const Softmax<A>& softmax, double weig
   const A lowest = softmax.max + std::log((std::numeric_limits<A>::min)());
   if (ConstRow<A>(logits, size).minCoeff() < lowest) {
     for (Index j = 0; j < size; ++j) {
-      const A derivative = soft_cap == 0 ? A(1) : capped_derivative(logits[j], soft_cap);
+      const A derivative = soft_cap > 0 ? capped_derivative(logits[j], soft_cap) : A(1);
       logits[j] = std::exp(logits[j] - softmax.max) * factor * derivative;
     }
   } else {
@@ -222,7 +222,7 @@ void add_loss_gradients(const Head<RowView<S>>& head, const RowView<const A>& st
         const Index label = labels[static_cast<std::size_t>(i)] - first;
         if (label >= 0 && label < logits.cols) {
           const A derivative =
-              head.logit_soft_cap == 0 ? A(1) : capped_derivative(own.label_logit, head.logit_soft_cap);
+              head.logit_soft_cap > 0 ? capped_derivative(own.label_logit, head.logit_soft_cap) : A(1);
           logits.row(i)[label] -= static_cast<A>(weight) * derivative;
         }
       }
