@@ -95,6 +95,39 @@ TEMPLATE_TEST_CASE("no bit of the head depends on an address", "[lm_head]", floa
   check_shape<TestType>(67, 300, 33);
 }
 
+TEMPLATE_TEST_CASE("no bit of a product depends on an address", "[lm_head]", float, double) {
+  using T = TestType;
+  for (const Index rows : {1, 4, 5, 9}) {
+    for (const Index terms : {0, 1, 5, 6, 70}) {
+      for (const Index cols : {1, 3, 5, 8, 9}) {
+        const auto a = test::drawn<T>(rows, terms, 1, 1);
+        const Matrix<T> transposed = a.transpose();
+        const auto b = test::drawn<T>(terms, cols, 2, 1);
+        const auto start = test::drawn<T>(rows, cols, 3, 1);
+        const auto sum = [&](bool is_transposed, Index shift) {
+          Shifted<T> out(start, shift);
+          auto map = out.map();
+          const detail::RowView<T> result = detail::all_rows(map);
+          const detail::RowView<const T> right = detail::all_rows(b);
+          if (is_transposed) {
+            detail::add_transposed_product<T>({transposed.data(), terms, rows, rows}, right, result);
+          } else {
+            detail::add_product<T>({a.data(), rows, terms, terms}, right, result);
+          }
+          return Matrix<T>(map);
+        };
+        const Matrix<double> expected = in_double(start) + in_double(a) * in_double(b);
+        for (const bool is_transposed : {false, true}) {
+          const Matrix<T> first = sum(is_transposed, 0);
+          INFO(rows << " x " << terms << " x " << cols << (is_transposed ? ", transposed" : ""));
+          CHECK(relative_error(first, expected) < tolerance<T>);
+          for (const Index shift : shifts) CHECK(test::same_bits(sum(is_transposed, shift), first));
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("no bit of a quantised table's logits depends on an address", "[lm_head]") {
   const QuantizedEmbedding table(Embedding<float>(test::drawn<float>(23, 19, 1, 0.7)));
   const auto hidden = test::drawn<float>(5, 19, 2, 1);
