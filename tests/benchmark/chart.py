@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Draws what report.py has merged: distances from the limits, and what a token costs in batches of any size.
+"""Draws what report.py merged: distances from limits, and a token's cost in batches and tables of all sizes.
 
     chart.py MERGED.json CHART.svg
 """
@@ -31,6 +31,7 @@ OPERATIONS = {
     "logits, int8": "int8 logits/1/768/-/1",
     "logits, 8 states": "logits/8/768/-/1",
 }
+ROWS = (1000, 10000, 100000, 1000000)
 SHAPES = ("1x1", "1x8", "1x64", "4x64", "1x1024", "8x1024", "32x1024")
 
 # Contestants of a build, of which the fastest counts: label, build, names, colour, marker.
@@ -101,15 +102,37 @@ def draw_times(axes: Axes, builds: dict[str, Results]) -> None:
     axes.grid(color="#dddddd", linewidth=0.6)
 
 
+def draw_growth(axes: Axes, builds: dict[str, Results]) -> None:
+    for order, (label, build, names, colour, marker) in enumerate(SERIES):
+        times = {
+            rows: time / 8192
+            for rows in ROWS
+            if (time := fastest(builds[build], f"lookup in {rows} rows/1x8192/256/uniform/1", names)) is not None
+        }
+        (line,) = axes.plot(list(times), list(times.values()), label=label, color=colour, linewidth=1.4)
+        line.set(marker=marker, markersize=6, markeredgewidth=0, zorder=9 - order)
+    axes.set_xscale("log")
+    axes.set_ylim(bottom=0)
+    axes.set_xticks(ROWS, [f"{rows:,}" for rows in ROWS], rotation=40)
+    axes.minorticks_off()
+    axes.set_ylabel("µs per token")
+    axes.set_xlabel("rows of the vocabulary, n_embd = 256")
+    axes.set_title("lookup of 8,192 ids, drawn evenly", fontsize=10)
+    axes.grid(color="#dddddd", linewidth=0.6)
+
+
 def main() -> None:
     merged, chart = sys.argv[1:]
     builds = json.loads(Path(merged).read_text(encoding="utf-8"))["results"]
     # Text stays text, and the same numbers give the same file.
     mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "gpt2", "font.size": 9})
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.8), width_ratios=(1.15, 1), facecolor="white")
+    figure, (left, middle, right) = plt.subplots(
+        1, 3, figsize=(14, 4.8), width_ratios=(1.15, 1, 0.8), facecolor="white"
+    )
     draw_distances(left, builds)
-    draw_times(right, builds)
-    figure.legend(*right.get_legend_handles_labels(), loc="lower center", ncols=len(SERIES), frameon=False)
+    draw_times(middle, builds)
+    draw_growth(right, builds)
+    figure.legend(*middle.get_legend_handles_labels(), loc="lower center", ncols=len(SERIES), frameon=False)
     figure.tight_layout(rect=(0, 0.06, 1, 1))
     figure.savefig(chart, metadata={"Date": None})
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 #
 # Sets up what the benchmark needs, builds it with -O2 and with -O3 -march=native, runs both, prints the goals
-# and what was measured, and draws performance.svg. From any folder; takes a quarter of an hour, in which the
+# and what was measured, and draws performance.svg. From any folder; takes about ten minutes, in which the
 # machine should have nothing else to do.
 #
 #   sh tests/benchmark/run.sh                              everything

@@ -53,11 +53,8 @@ template <Scalar T, class Source, class G, class D>
 void add_gradient(Embedding<T>& table, const SequenceShape& shape, const Source& rows,
                   const std::vector<Index>& counts, const RowView<G>& grad_output, const D& device) {
   const auto to = scatter_to(table, rows);
-  if (counts.empty()) {
-    scatter_add(shape, grad_output, device, to);
-  } else {
-    scatter_add_divided(shape, grad_output, device, to, counts.data());
-  }
+  scatter_add(shape, to.ids, grad_output, to.grad, to.padding_idx, counts.empty() ? nullptr : counts.data(),
+              device);
 }
 
 /// Checks ids and grad_output, then adds to the table's gradient.

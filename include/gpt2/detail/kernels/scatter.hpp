@@ -112,7 +112,7 @@ void for_columns(const D& device, Index rows, Index cols, const Body& body) {
 }
 
 /// A table's gradient, and the rows of it that get something. `ids` is called with (sequence, place): an IdView, or
-/// something that computes them. The row at padding_idx is passed over.
+/// something that computes them. The row at padding_idx is passed over; without padding, so is an id of -1.
 template <class IdAt, class A>
 struct ScatterTo {
   IdAt ids;
@@ -122,7 +122,7 @@ struct ScatterTo {
   /// A row of the gradient from a column on; null for padding.
   [[nodiscard]] A* row(Index sequence, Index place, Index column) const {
     const auto id = static_cast<Index>(ids(sequence, place));
-    return id == padding_idx ? nullptr : grad.row(id) + column;
+    return id == padding_idx.value_or(-1) ? nullptr : grad.row(id) + column;
   }
 };
 template <class IdAt, class A>
@@ -174,6 +174,20 @@ void scatter_add_divided(const SequenceShape& shape, const RowView<G>& grad_outp
       }
     }
   });
+}
+
+/// grad[id] += grad_output[i] (/ counts[id]) for the id at each place, in their order, passing over as
+/// ScatterTo does.
+template <class IdAt, class A, class G, class D>
+void scatter_add(const SequenceShape& shape, const IdAt& ids, const RowView<G>& grad_output,
+                 const RowView<A>& grad, std::optional<Index> padding_idx, const Index* counts,
+                 const D& device) {
+  const ScatterTo to{ids, grad, padding_idx};
+  if (counts) {
+    scatter_add_divided(shape, grad_output, device, to, counts);
+  } else {
+    scatter_add(shape, grad_output, device, to);
+  }
 }
 
 /// How often each id occurs, in counts[id]; other elements of counts keep whatever they were.
