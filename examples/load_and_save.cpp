@@ -4,7 +4,8 @@
 
 #include <cstring>
 #include <filesystem>
-#include <gpt2/config_json.hpp>
+#include <gpt2/checkpoint.hpp>
+#include <gpt2/config.hpp>
 #include <gpt2/pretrained.hpp>
 #include <iostream>
 #include <random>
@@ -29,8 +30,9 @@ int main(int argc, char** argv) {
   const std::filesystem::path folder = argc > 1 ? argv[1] : "tests/reference/checkpoints/gpt2-tiny";
 
   // The file is mapped: its bytes are the table's, and memory is taken when rows are looked up.
-  const auto config = gpt2::from_pretrained<gpt2::GPT2Config>(folder);
-  const auto mapped = gpt2::from_pretrained<Embeddings>(folder);
+  const auto checkpoint = gpt2::Checkpoint::open(folder);
+  const gpt2::GPT2Config& config = checkpoint.config();
+  const auto mapped = gpt2::from_pretrained<Embeddings>(checkpoint);
   std::cout << "wte [" << config.vocab_size << ", " << config.n_embd << "], wpe [" << config.n_positions
             << ", " << config.n_embd << "]\n";
 

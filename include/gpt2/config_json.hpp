@@ -12,6 +12,7 @@
 #include <concepts>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -147,7 +148,7 @@ struct ConfigReader {
     if (own != nullptr) {
       const Field found = field;
       read(name, *own);
-      if (other != nullptr && field != found) {
+      if (other != nullptr && std::not_equal_to<>{}(field, found)) {
         throw ConfigError(alias, printable_json(*other),
                           "contradicts " + std::string(name) + " = " + printable_json(*own));
       }
