@@ -313,6 +313,40 @@ void all_reduce(const Communicator& comm, M&& matrix);
 template <class A>
 [[nodiscard]] SparseGradient<A> all_reduce(const Communicator& comm, const SparseGradient<A>& sparse);
 
+// The head over shards: as in lm_head.hpp, with `same` for states and labels that are the same on all ranks, as results
+// then are; with `own`, results are of the rank's own states. Options must be the same on all ranks.
+
+/// The logits of this rank's rows below options.vocab_size, which counts the whole table. Local.
+/// Shape: `[n, this rank's rows below vocab_size]`.
+template <Scalar T, HiddenInput<T, 2> H, Device D = Eigen::DefaultDevice>
+[[nodiscard]] Matrix<Accumulator<T>> logits(const ShardedEmbedding<T>& wte, const H& hidden,
+                                            const HeadOptions& options = {}, const D& device = {});
+
+/// The k best tokens of the whole vocabulary. These and logits() have the bits of one process if parts begin at
+/// multiples of 256, as default ones of large tables do, and are within rounding of it otherwise.
+template <Scalar T, HiddenInput<T, 2> H, Device D = Eigen::DefaultDevice>
+[[nodiscard]] TopK<Accumulator<T>> top_k(const ShardedEmbedding<T>& wte, const H& hidden, Index k,
+                                         const HeadOptions& options = {}, const D& device = {});
+
+/// The loss of all ranks' positions together (`mean` is over those of all that are not ignored), the gradient of the
+/// states, and that of this rank's rows, which is added to wte.shard().grad(). The same bits in every run with as many
+/// ranks and the same parts, with one rank those of one process; otherwise within rounding.
+/// Complexity: with `own`, memory for the states, and their gradients, of all ranks.
+template <Scalar T, HiddenInput<T, 2> H, Ids L, Device D = Eigen::DefaultDevice>
+[[nodiscard]] CrossEntropy<Accumulator<T>> cross_entropy(ShardedEmbedding<T>& wte, const H& hidden,
+                                                         const L& labels,
+                                                         const CrossEntropyOptions& options = {},
+                                                         const D& device = {});
+template <Scalar T, HiddenInput<T, 2> H, Ids L, HeadOutput<Accumulator<T>> Out,
+          Device D = Eigen::DefaultDevice>
+Accumulator<T> cross_entropy_into(ShardedEmbedding<T>& wte, const H& hidden, const L& labels,
+                                  Out&& grad_hidden, const CrossEntropyOptions& options = {},
+                                  const D& device = {});
+template <Scalar T, HiddenInput<T, 2> H, Ids L, Device D = Eigen::DefaultDevice>
+[[nodiscard]] Accumulator<T> cross_entropy_loss(const ShardedEmbedding<T>& wte, const H& hidden,
+                                                const L& labels, const CrossEntropyOptions& options = {},
+                                                const D& device = {});
+
 }  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI
 
 #include "gpt2/detail/mpi/agreement.hpp"
@@ -321,6 +355,7 @@ template <class A>
 #include "gpt2/detail/mpi/errors.hpp"
 #include "gpt2/detail/mpi/gradients.hpp"
 #include "gpt2/detail/mpi/hash.hpp"
+#include "gpt2/detail/mpi/head.hpp"
 #include "gpt2/detail/mpi/lookup.hpp"
 #include "gpt2/detail/mpi/sharded_embedding.hpp"
 #include "gpt2/detail/mpi/sharded_embeddings.hpp"

@@ -39,8 +39,8 @@ class OrderedReduction {
   /// Throws: std::bad_alloc.
   void allocate() {
     const Index part = largest_part();
-    in_ = channel_.buffer(BufferName::rows_in).template get<E>(part * (channel_.size() - 1));
-    sum_ = channel_.buffer(BufferName::sums).template get<E>(part);
+    in_ = channel_.buffer(BufferName::reduction_in).template get<E>(part * (channel_.size() - 1));
+    sum_ = channel_.buffer(BufferName::reduction_sum).template get<E>(part);
   }
 
   /// Reduces all elements; collective. get(first, size) gives the memory of some of them, put(first, size) is told that

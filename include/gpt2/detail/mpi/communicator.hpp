@@ -102,6 +102,8 @@ enum class BufferName {
   position_rows_in,
   sums,
   sum_ids,
+  reduction_in,
+  reduction_sum,
   places,
   count
 };

@@ -45,6 +45,7 @@ namespace detail {
 
 inline constexpr std::array<const char*, 2> batch_words{"same", "own"};
 inline constexpr std::array<const char*, 2> order_words{"tokens", "ranks"};
+inline constexpr std::array<const char*, 2> reduction_words{"mean", "sum"};
 inline constexpr std::array<const char*, 4> scalar_words{"float", "double", "half", "bfloat16"};
 template <Scalar T>
 inline constexpr std::size_t scalar_word = 0;
@@ -198,20 +199,18 @@ template <Scalar T>
 ShardedEmbedding<T>::ShardedEmbedding(const Communicator& comm, Batch batch, Index num_embeddings,
                                       Index embedding_dim, const ShardedOptions& options, std::uint64_t seed)
     : comm_(comm), batch_(batch), options_(options), embedding_dim_(embedding_dim), shard_(Matrix<T>()) {
-  channel_of(comm_).agree(
-      detail::Operation::sharded_embedding, [&](detail::SharedArguments& arguments) {
-        detail::check_table_size<T>("num_embeddings", num_embeddings, embedding_dim);
-        if (options_.padding_idx) {
-          options_.padding_idx = detail::checked_padding_idx(*options_.padding_idx, num_embeddings);
-        }
-        detail::share_options<T>(arguments, batch, options_);
-        arguments.add("embedding_dim", embedding_dim);
-        arguments.add("num_embeddings", num_embeddings);
-        arguments.add_seed("seed", seed);
-        offsets_ = detail::default_offsets(num_embeddings, comm_.size());
-        shard_ =
-            detail::fresh_shard<T>(offsets_, comm_.rank(), embedding_dim, 0.02, seed, options_.padding_idx);
-      });
+  channel_of(comm_).agree(detail::Operation::sharded_embedding, [&](detail::SharedArguments& arguments) {
+    detail::check_table_size<T>("num_embeddings", num_embeddings, embedding_dim);
+    if (options_.padding_idx) {
+      options_.padding_idx = detail::checked_padding_idx(*options_.padding_idx, num_embeddings);
+    }
+    detail::share_options<T>(arguments, batch, options_);
+    arguments.add("embedding_dim", embedding_dim);
+    arguments.add("num_embeddings", num_embeddings);
+    arguments.add_seed("seed", seed);
+    offsets_ = detail::default_offsets(num_embeddings, comm_.size());
+    shard_ = detail::fresh_shard<T>(offsets_, comm_.rank(), embedding_dim, 0.02, seed, options_.padding_idx);
+  });
 }
 
 template <Scalar T>

@@ -77,7 +77,7 @@ ShardedGPT2Embeddings<T>::ShardedGPT2Embeddings(const Communicator& comm, Batch 
                                                 const ShardedOptions& options)
     : wte(detail::fresh_sharded_wte<T>(comm, batch, config, seed, options)), wpe(Matrix<T>()) {
   channel_of(comm).agree(detail::Operation::sharded_gpt2_embeddings,
-                                 [&](detail::SharedArguments&) { wpe = detail::fresh_wpe<T>(config, seed); });
+                         [&](detail::SharedArguments&) { wpe = detail::fresh_wpe<T>(config, seed); });
 }
 
 namespace detail {
