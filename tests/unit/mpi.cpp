@@ -38,6 +38,9 @@ void* operator new(std::size_t size) {
   throw std::bad_alloc();
 }
 void* operator new[](std::size_t size) { return operator new(size); }
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmismatched-new-delete"  // it sees through one of the two
+#endif
 void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete[](void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
@@ -166,10 +169,12 @@ void test_lookups(const Communicator& comm, Batch batch) {
     std::memset(static_cast<void*>(weight.data()), 0xFF, sizeof(T));
     weight(size - 1, 1) = -T(0);
     table = gpt2::ShardedEmbedding<T>(
-        comm, batch, gpt2::Embedding<T>(Matrix<T>(weight.middleRows(table.first_row(), rows))), {.padding_idx = -1});
+        comm, batch, gpt2::Embedding<T>(Matrix<T>(weight.middleRows(table.first_row(), rows))),
+        {.padding_idx = -1});
     const Batches<T> given(comm, batch, size, 7, 1);
     CHECK(same_bits(table(given.own), whole(given.own)));
-    const std::vector<int> few = batch == Batch::same || comm.rank() == 0 ? std::vector<int>{1, 0, 1} : std::vector<int>{};
+    const std::vector<int> few =
+        batch == Batch::same || comm.rank() == 0 ? std::vector<int>{1, 0, 1} : std::vector<int>{};
     CHECK(same_bits(table(few), whole(few)));
     Matrix<T> out = Matrix<T>::Zero(given.own.size(), 9);
     table.forward_into(given.own, out.rightCols(7));
@@ -212,8 +217,9 @@ void test_gradients(const Communicator& comm, Batch batch, GradientOrder order) 
       } else {
         for (int r = 0; r < comm.size(); ++r) {
           const Index length = r == 1 ? 0 : 5 + r;
-          const auto one = whole.sparse_backward(drawn_ids(2, length, size, 10 + step + static_cast<unsigned>(r)),
-                                                 drawn<A>(2 * length, 6, 10 + step + static_cast<unsigned>(r)));
+          const auto one =
+              whole.sparse_backward(drawn_ids(2, length, size, 10 + step + static_cast<unsigned>(r)),
+                                    drawn<A>(2 * length, 6, 10 + step + static_cast<unsigned>(r)));
           one.add_to(whole.mutable_grad());
           sparse.merge(one);
         }
@@ -242,7 +248,8 @@ void test_sum(const Communicator& comm, Batch batch, GradientOrder order) {
   const Index rows = layer.wte.shard().num_embeddings();
   CHECK(same_bits(layer.wte.shard().weight(), whole.wte.weight().middleRows(layer.wte.first_row(), rows)));
   CHECK(same_bits(layer.wpe.weight(), whole.wpe.weight()));
-  CHECK(layer.parameters()[0].embedding == &layer.wte.shard() && layer.parameters()[1].embedding == &layer.wpe);
+  CHECK(layer.parameters()[0].embedding == &layer.wte.shard() &&
+        layer.parameters()[1].embedding == &layer.wpe);
   const Batches<A> given(comm, batch, 23, 6, 1);
   CHECK(same_bits(layer(given.own), whole(given.own)));
   CHECK(same_bits(layer(given.own, gpt2::PastLength{1}), whole(given.own, gpt2::PastLength{1})));
@@ -260,14 +267,15 @@ void test_sum(const Communicator& comm, Batch batch, GradientOrder order) {
       if (order == GradientOrder::tokens || batch == Batch::same) {
         whole.backward(ids, gpt2::PastLength{1}, grad);
       } else {
-        const gpt2::IdVector<Index> places = gpt2::arange(length, 1).template cast<Index>();
+        const gpt2::IdVector<Index> places = gpt2::arange(Index{1}, length + 1);
         whole.wte.sparse_backward(ids, grad).add_to(whole.wte.mutable_grad());
         const Ids all_places = places.transpose().replicate(2, 1);
         whole.wpe.sparse_backward(all_places, grad).add_to(whole.wpe.mutable_grad());
       }
     }
     CHECK(same_bits(layer.wpe.grad(), whole.wpe.mutable_grad()));
-    CHECK(same_bits(layer.wte.shard().grad(), whole.wte.mutable_grad().middleRows(layer.wte.first_row(), rows)));
+    CHECK(same_bits(layer.wte.shard().grad(),
+                    whole.wte.mutable_grad().middleRows(layer.wte.first_row(), rows)));
   }
 }
 
@@ -297,8 +305,9 @@ void test_all_reduce(const Communicator& comm) {
     for (Index row = 0; row < 40; ++row) {
       if (r != 1 && (row * (r + 3)) % 7 < 3) rows.push_back(row);
     }
-    gpt2::SparseGradient<A> sparse{gpt2::IdVector<Index>(static_cast<Index>(rows.size())),
-                                   drawn<A>(static_cast<Index>(rows.size()), 4, static_cast<std::uint64_t>(r))};
+    gpt2::SparseGradient<A> sparse{
+        gpt2::IdVector<Index>(static_cast<Index>(rows.size())),
+        drawn<A>(static_cast<Index>(rows.size()), 4, static_cast<std::uint64_t>(r))};
     for (std::size_t i = 0; i < rows.size(); ++i) sparse.rows[static_cast<Index>(i)] = rows[i];
     return sparse;
   };
@@ -337,9 +346,12 @@ void test_head(const Communicator& comm, Batch batch) {
     const Index vocab = c.vocab_size == 0 ? c.rows : c.vocab_size;
     const int parts = batch == Batch::same ? 1 : comm.size();
     const auto count = [&](int r) { return r == 1 ? Index{0} : c.states + r; };
-    const auto states = [&](int r) { return Matrix<A>(drawn<A>(count(r), 16, 50 + static_cast<std::uint64_t>(r))); };
+    const auto states = [&](int r) {
+      return Matrix<A>(drawn<A>(count(r), 16, 50 + static_cast<std::uint64_t>(r)));
+    };
     const auto labels = [&](int r) {
-      gpt2::IdVector<std::int64_t> ids = drawn_ids(1, count(r), vocab, 60 + static_cast<unsigned>(r)).transpose();
+      gpt2::IdVector<std::int64_t> ids =
+          drawn_ids(1, count(r), vocab, 60 + static_cast<unsigned>(r)).transpose();
       for (Index i = 2; i < ids.size(); i += 3) ids[i] = -100;
       return ids;
     };
@@ -409,7 +421,8 @@ void test_head(const Communicator& comm, Batch batch) {
                   ? std::isnan(found.loss)
                   : std::abs(found.loss - expected.loss) <=
                         64 * std::numeric_limits<A>::epsilon() * std::abs(expected.loss));
-        const A most_hidden = expected.grad_hidden.size() > 0 ? expected.grad_hidden.array().abs().maxCoeff() : 0;
+        const A most_hidden =
+            expected.grad_hidden.size() > 0 ? expected.grad_hidden.array().abs().maxCoeff() : 0;
         const A most = whole.mutable_grad().array().abs().maxCoeff();
         const A bound = 64 * std::numeric_limits<A>::epsilon();
         CHECK(((found.grad_hidden - expected_hidden).array().abs() <= bound * most_hidden).all());
@@ -430,6 +443,9 @@ struct Operations {
   const Communicator& comm;
   gpt2::ShardedEmbedding<T> table;
   gpt2::ShardedGPT2Embeddings<T> layer;
+  gpt2::ShardedEmbedding<T> moved_table = table;  // arguments by value are copied by the caller
+  gpt2::Embedding<T> moved_wpe = gpt2::Embedding<T>(9, 6);
+  gpt2::Embedding<T> moved_rows = gpt2::Embedding<T>(3, 6);
   Ids ids = drawn_ids(2, 4, 20, 1);
   Matrix<T> grad = drawn<T>(8, 6, 1);
   gpt2::IdVector<std::int64_t> labels = drawn_ids(1, 8, 20, 2).transpose();
@@ -446,7 +462,10 @@ struct Operations {
     all = {
         {"Communicator", [this] { (void)Communicator(comm.get()); }},
         {"ShardedEmbedding", [this, batch] { (void)gpt2::ShardedEmbedding<T>(comm, batch, 20, 6); }},
-        {"ShardedGPT2Embeddings", [this] { (void)gpt2::ShardedGPT2Embeddings<T>(table, gpt2::Embedding<T>(9, 6)); }},
+        {"ShardedGPT2Embeddings",
+         [this] { (void)gpt2::ShardedGPT2Embeddings<T>(std::move(moved_table), std::move(moved_wpe)); }},
+        {"ShardedEmbedding",
+         [this, batch] { (void)gpt2::ShardedEmbedding<T>(comm, batch, std::move(moved_rows)); }},
         {"lookup", [this] { table.forward_into(ids, out); }},
         {"sum", [this] { layer.forward_into(ids, out); }},
         {"backward", [this] { table.backward(ids, grad); }},
@@ -467,8 +486,9 @@ struct Operations {
       return b.has_grad() ? same_bits(a.grad(), b.grad()) : (a.grad().array() == 0).all();
     };
     return same_bits(out, before.out) && same_bits(grad, before.grad) &&
-           same_grad(table.shard(), before.table.shard()) && same_grad(layer.wte.shard(), before.layer.wte.shard()) &&
-           same_grad(layer.wpe, before.layer.wpe) && same_bits(table.shard().weight(), before.table.shard().weight());
+           same_grad(table.shard(), before.table.shard()) &&
+           same_grad(layer.wte.shard(), before.layer.wte.shard()) && same_grad(layer.wpe, before.layer.wpe) &&
+           same_bits(table.shard().weight(), before.table.shard().weight());
   }
 };
 
@@ -513,7 +533,8 @@ void test_steps(const Communicator& comm, Batch batch) {
     const std::size_t b = (a + 1) % now.all.size();
     const std::string text =
         TEXT_OF(MpiError, 1, (comm.rank() == 1 ? now.all[b].second() : now.all[a].second()));
-    CHECK(text == "[gpt2.mpi_error] rank 1: called " + now.all[b].first + " where rank 0 called " + now.all[a].first);
+    CHECK(text ==
+          "[gpt2.mpi_error] rank 1: called " + now.all[b].first + " where rank 0 called " + now.all[a].first);
     CHECK(now.is_as_before(before));
   }
   CHECK(now.table({1, 2}).rows() == 2);
@@ -544,12 +565,14 @@ void test_arguments(const Communicator& comm, Batch batch) {
   gpt2::IdVector<std::int64_t> labels = now.labels;
   if (wrong) labels[5] = -7;
   CHECK(TEXT_OF(IndexError, last, gpt2::cross_entropy(now.table, now.grad, labels)) ==
-        "[gpt2.index_error] " + who + "lm_head: labels[5] = -7 is outside [0, 20), and not ignore_index, -100");
+        "[gpt2.index_error] " + who +
+            "lm_head: labels[5] = -7 is outside [0, 20), and not ignore_index, -100");
   CHECK(TEXT_OF(IndexError, last, gpt2::cross_entropy_loss(now.table, now.grad, labels)).size() > 20);
   try {
     (void)now.table(ids);
   } catch (const gpt2::IndexError& error) {
-    CHECK(error.table() == "embedding" && error.name() == "ids" && error.value() == 20 && error.bound() == 20);
+    CHECK(error.table() == "embedding" && error.name() == "ids" && error.value() == 20 &&
+          error.bound() == 20);
     CHECK(error.coordinates() == std::vector<std::int64_t>{1, 3});
   }
 
@@ -568,27 +591,32 @@ void test_arguments(const Communicator& comm, Batch batch) {
   CHECK(TEXT_OF(ShapeError, last, gpt2::cross_entropy(now.table, narrow, now.labels)).size() > 20);
   gpt2::SparseGradient<T> sparse = now.sparse;
   if (wrong) std::swap(sparse.rows[0], sparse.rows[1]);
-  CHECK(TEXT_OF(ArgumentError, last, gpt2::all_reduce(comm, sparse)).starts_with("[gpt2.argument_error] " + who + "rows[1]"));
+  CHECK(TEXT_OF(ArgumentError, last, gpt2::all_reduce(comm, sparse))
+            .starts_with("[gpt2.argument_error] " + who + "rows[1]"));
   CHECK(TEXT_OF(ArgumentError, last, gpt2::top_k(now.table, now.grad, wrong ? 21 : 2)) ==
         "[gpt2.argument_error] " + who + "k = 21 is outside [0, 20], the vocabulary");
   CHECK(TEXT_OF(ArgumentError, last, gpt2::top_k(now.table, now.grad, 2, {.vocab_size = wrong ? 21 : 0})) ==
         "[gpt2.argument_error] " + who + "vocab_size = 21 is outside [0, 20]");
   CHECK(TEXT_OF(ArgumentError, last, gpt2::ShardedEmbedding<T>(comm, batch, wrong ? -1 : 3, 2)) ==
         "[gpt2.argument_error] " + who + "num_embeddings = -1 is negative");
-  CHECK(TEXT_OF(ArgumentError, last, gpt2::ShardedEmbedding<T>(comm, batch, 3, 2, {.padding_idx = wrong ? 3 : 0})) ==
+  CHECK(TEXT_OF(ArgumentError, last,
+                gpt2::ShardedEmbedding<T>(comm, batch, 3, 2, {.padding_idx = wrong ? 3 : 0})) ==
         "[gpt2.argument_error] " + who + "padding_idx = 3 is outside [-3, 3)");
   const gpt2::EmbeddingOptions own_options{.padding_idx = wrong ? std::optional<Index>(0) : std::nullopt};
   CHECK(TEXT_OF(ArgumentError, last,
                 gpt2::ShardedEmbedding<T>(comm, batch, gpt2::Embedding<T>(1, 2, own_options)))
             .starts_with("[gpt2.argument_error] " + who + "padding_idx = 0"));
-  CHECK(TEXT_OF(ArgumentError, last, Communicator(comm.get(), {.max_message_bytes = wrong ? 0U : 5U}))
-            .starts_with("[gpt2.argument_error] " + who + "max_message_bytes = 0 is outside [1, 2147483647]"));
-  gpt2::GPT2Config config{.vocab_size = 20, .n_positions = 9, .n_embd = 6, .n_layer = wrong ? 0 : 1, .n_head = 1};
+  CHECK(
+      TEXT_OF(ArgumentError, last, Communicator(comm.get(), {.max_message_bytes = wrong ? 0U : 5U}))
+          .starts_with("[gpt2.argument_error] " + who + "max_message_bytes = 0 is outside [1, 2147483647]"));
+  gpt2::GPT2Config config{
+      .vocab_size = 20, .n_positions = 9, .n_embd = 6, .n_layer = wrong ? 0 : 1, .n_head = 1};
   CHECK(TEXT_OF(ConfigError, last, gpt2::ShardedGPT2Embeddings<T>(comm, batch, config)) ==
         "[gpt2.config_error] " + who + "n_layer = 0 is less than 1");
   gpt2::ShardedEmbedding<T> changed = now.table;
   if (wrong) changed.shard() = gpt2::Embedding<T>(50, 6);
-  CHECK(TEXT_OF(ShapeError, last, changed(now.ids)).starts_with("[gpt2.shape_error] " + who + "shard is [50, 6]"));
+  CHECK(TEXT_OF(ShapeError, last, changed(now.ids))
+            .starts_with("[gpt2.shape_error] " + who + "shard is [50, 6]"));
   // An error of the caller's own iterators.
   struct Thrower {
     std::int64_t operator()(Index) const { throw 3; }
@@ -607,22 +635,27 @@ void test_arguments(const Communicator& comm, Batch batch) {
   const auto differs = [&](const std::string& text) { return "[gpt2.argument_error] " + who + text; };
   CHECK(TEXT_OF(ArgumentError, last, gpt2::top_k(now.table, now.grad, wrong ? 3 : 2)) ==
         differs("k = 3 is not rank 0's, 2"));
-  CHECK(TEXT_OF(ArgumentError, last, gpt2::ShardedEmbedding<T>(comm, wrong ? Batch::own : Batch::same, 3, 2)) ==
-        differs("batch = own is not rank 0's, same"));
+  CHECK(
+      TEXT_OF(ArgumentError, last, gpt2::ShardedEmbedding<T>(comm, wrong ? Batch::own : Batch::same, 3, 2)) ==
+      differs("batch = own is not rank 0's, same"));
   CHECK(TEXT_OF(ArgumentError, last, gpt2::ShardedEmbedding<T>(comm, batch, 3, wrong ? 2 : 3)) ==
         differs("embedding_dim = 2 is not rank 0's, 3"));
-  CHECK(TEXT_OF(ArgumentError, last, gpt2::ShardedEmbedding<T>(comm, batch, 3, 2,
-                                                              {.padding_idx = wrong ? std::optional<Index>(1) : std::nullopt})) ==
+  CHECK(TEXT_OF(ArgumentError, last,
+                gpt2::ShardedEmbedding<T>(comm, batch, 3, 2,
+                                          {.padding_idx = wrong ? std::optional<Index>(1) : std::nullopt})) ==
         differs("padding_idx = 1 is not rank 0's, none"));
   Matrix<T> one_more(wrong ? 3 : 2, 2);
   one_more.setOnes();
-  CHECK(TEXT_OF(ArgumentError, last, gpt2::all_reduce(comm, one_more)) == differs("rows = 3 is not rank 0's, 2"));
+  CHECK(TEXT_OF(ArgumentError, last, gpt2::all_reduce(comm, one_more)) ==
+        differs("rows = 3 is not rank 0's, 2"));
   CHECK((one_more.array() == 1).all());
   gpt2::SparseGradient<T> none{gpt2::IdVector<Index>(0), Matrix<T>(0, wrong ? 3 : 2)};
-  CHECK(TEXT_OF(ArgumentError, last, gpt2::all_reduce(comm, none)) == differs("values = 3 is not rank 0's, 2"));
+  CHECK(TEXT_OF(ArgumentError, last, gpt2::all_reduce(comm, none)) ==
+        differs("values = 3 is not rank 0's, 2"));
   gpt2::Embedding<T> wpe(9, 6);
   if (wrong) wpe.mutable_weight()(8, 5) += 1;
-  CHECK(TEXT_OF(ArgumentError, last, gpt2::ShardedGPT2Embeddings<T>(now.table, wpe)).starts_with(differs("wpe = ")));
+  CHECK(TEXT_OF(ArgumentError, last, gpt2::ShardedGPT2Embeddings<T>(now.table, wpe))
+            .starts_with(differs("wpe = ")));
   if (batch == Batch::own) return;
   ids = now.ids;
   if (wrong) ids(0, 0) = (ids(0, 0) + 1) % 20;
@@ -630,11 +663,13 @@ void test_arguments(const Communicator& comm, Batch batch) {
   CHECK(text.starts_with(differs("ids = ")) && text.ends_with(" is a hash of other values than rank 0's"));
   Matrix<T> other = now.grad;
   if (wrong) other(7, 5) += 1;
-  CHECK(TEXT_OF(ArgumentError, last, now.table.backward(now.ids, other)).starts_with(differs("grad_output = ")));
+  CHECK(TEXT_OF(ArgumentError, last, now.table.backward(now.ids, other))
+            .starts_with(differs("grad_output = ")));
   CHECK(TEXT_OF(ArgumentError, last, gpt2::top_k(now.table, other, 2)).starts_with(differs("hidden = ")));
   labels = now.labels;
   if (wrong) labels[0] = -100;
-  CHECK(TEXT_OF(ArgumentError, last, gpt2::cross_entropy(now.table, now.grad, labels)).starts_with(differs("labels = ")));
+  CHECK(TEXT_OF(ArgumentError, last, gpt2::cross_entropy(now.table, now.grad, labels))
+            .starts_with(differs("labels = ")));
   CHECK(now.is_as_before(before));
 }
 
@@ -672,7 +707,8 @@ void test_local_errors() {
 }
 
 void test_parts() {
-  CHECK(gpt2::shard_begin(10, 0, 3) == 0 && gpt2::shard_begin(10, 1, 3) == 3 && gpt2::shard_begin(10, 2, 3) == 6);
+  CHECK(gpt2::shard_begin(10, 0, 3) == 0 && gpt2::shard_begin(10, 1, 3) == 3 &&
+        gpt2::shard_begin(10, 2, 3) == 6);
   CHECK(gpt2::shard_begin(10, 3, 3) == 10);
   CHECK(gpt2::shard_begin(50257, 1, 4) == 12544 && gpt2::shard_begin(50257, 4, 4) == 50257);
   CHECK(gpt2::shard_begin(2047 * 2, 1, 2) == 2047 && gpt2::shard_begin(2048 * 2, 1, 2) == 2048);
@@ -686,7 +722,8 @@ void test_threads(const Communicator& comm, Batch batch) {
   gpt2::ShardedEmbedding<float> table(comm, batch, 300, 64);
   gpt2::ShardedEmbedding<float> other = table;
   const Ids ids = drawn_ids(4, 50, 300, batch == Batch::same ? 1 : static_cast<unsigned>(comm.rank()));
-  const Matrix<float> grad = drawn<float>(200, 64, batch == Batch::same ? 1 : static_cast<std::uint64_t>(comm.rank()));
+  const Matrix<float> grad =
+      drawn<float>(200, 64, batch == Batch::same ? 1 : static_cast<std::uint64_t>(comm.rank()));
   CHECK(same_bits(table(ids, device), table(ids)));
   table.backward(ids, grad, device);
   other.backward(ids, grad);
@@ -724,7 +761,8 @@ int main(int argc, char** argv) {
   try {
     (void)Communicator(MPI_COMM_WORLD);
   } catch (const gpt2::MpiError& error) {
-    refused = std::string(error.what()).find("MPI_Init_thread") != std::string::npos && error.function().empty();
+    refused =
+        std::string(error.what()).find("MPI_Init_thread") != std::string::npos && error.function().empty();
   }
   int level = 0;
   MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &level);
@@ -746,7 +784,8 @@ int main(int argc, char** argv) {
     run("double", [&] { test_scalar<double>(comm); });
     run("half", [&] { test_scalar<Eigen::half>(comm); });
     run("bfloat16", [&] { test_scalar<Eigen::bfloat16>(comm); });
-    run("float, in messages of 5 bytes", [&] { test_gradients<float>(small, Batch::own, GradientOrder::tokens); });
+    run("float, in messages of 5 bytes",
+        [&] { test_gradients<float>(small, Batch::own, GradientOrder::tokens); });
     run("lookups in messages of 5 bytes", [&] { test_lookups<double>(small, Batch::own); });
     run("the sum in messages of 5 bytes", [&] { test_sum<float>(small, Batch::own, GradientOrder::tokens); });
     run("all_reduce", [&] { test_all_reduce<float>(comm); });
