@@ -347,10 +347,40 @@ template <Scalar T, HiddenInput<T, 2> H, Ids L, Device D = Eigen::DefaultDevice>
                                                 const L& labels, const CrossEntropyOptions& options = {},
                                                 const D& device = {});
 
+namespace detail {
+
+template <class E>
+struct ShardedScalar {};
+template <class T>
+struct ShardedScalar<ShardedGPT2Embeddings<T>> {
+  using type = T;
+};
+template <class E>
+concept ShardedPretrained = requires {
+  typename ShardedScalar<E>::type;
+};
+
+}  // namespace detail
+
+/// Loads ShardedGPT2Embeddings<T> with the default parts from the files that one process reads. Each rank reads its own
+/// path, and of wte only its rows; mapped and of type T, they are the file's own pages.
+/// Throws: as from_pretrained() of one process; ArgumentError if shapes or wpe are not rank 0's.
+template <detail::ShardedPretrained E>
+[[nodiscard]] E from_pretrained(const std::filesystem::path& path, const Communicator& comm, Batch batch,
+                                const ShardedOptions& options = {}, LoadMode mode = LoadMode::mapped);
+
+/// Writes, byte for byte, the two files that save_pretrained() of one process would write, to a folder that all ranks
+/// see: each rank its own rows. After an error the old files are there, and no temporary.
+/// Throws: as save_pretrained() of one process; ArgumentError (`config`) if configs are not rank 0's.
+template <Scalar T>
+void save_pretrained(const std::filesystem::path& folder, const GPT2Config& config,
+                     const ShardedGPT2Embeddings<T>& embeddings);
+
 }  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI
 
 #include "gpt2/detail/mpi/agreement.hpp"
 #include "gpt2/detail/mpi/all_reduce.hpp"
+#include "gpt2/detail/mpi/checkpoint.hpp"
 #include "gpt2/detail/mpi/communicator.hpp"
 #include "gpt2/detail/mpi/errors.hpp"
 #include "gpt2/detail/mpi/gradients.hpp"

@@ -109,6 +109,29 @@ inline void check_utf8(const GPT2Config& config) {
   });
 }
 
+/// The text of a config.json for tables of T.
+/// Throws: ConfigError.
+template <Scalar T>
+[[nodiscard]] std::string config_text(const GPT2Config& config) {
+  constexpr std::string_view dtype = std::same_as<T, double>        ? "float64"
+                                     : std::same_as<T, float>       ? "float32"
+                                     : std::same_as<T, Eigen::half> ? "float16"
+                                                                    : "bfloat16";
+  check_utf8(config);
+  nlohmann::json json;
+  to_json(json, config);  // not by a constructor, which would leak what it has where memory runs out
+  json["dtype"] = dtype;  // transformers loads the model in this type
+  return JsonDocument(std::move(json))->dump(2) + "\n";
+}
+
+/// Throws: CheckpointError (IoError) unless the folder is there afterwards.
+inline void create_folder(const std::filesystem::path& folder) {
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (error)
+    throw CheckpointError(path_text(folder), "", kinds::io_error, "cannot be created: " + error.message());
+}
+
 }  // namespace detail
 
 template <Pretrained E>
@@ -134,21 +157,8 @@ void save_pretrained(const std::filesystem::path& folder, const GPT2Config& conf
   detail::check_table("wte", embeddings.wte, "vocab_size", config.vocab_size, config.n_embd);
   detail::check_table("wpe", embeddings.wpe, "n_positions", config.n_positions, config.n_embd);
 
-  constexpr std::string_view dtype = std::same_as<T, double>        ? "float64"
-                                     : std::same_as<T, float>       ? "float32"
-                                     : std::same_as<T, Eigen::half> ? "float16"
-                                                                    : "bfloat16";
-  detail::check_utf8(config);
-  nlohmann::json json;
-  to_json(json, config);  // not by a constructor, which would leak what it has where memory runs out
-  json["dtype"] = dtype;  // transformers loads the model in this type
-  const std::string text = detail::JsonDocument(std::move(json))->dump(2) + "\n";
-
-  std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  if (error)
-    throw CheckpointError(detail::path_text(folder), "", kinds::io_error,
-                          "cannot be created: " + error.message());
+  const std::string text = detail::config_text<T>(config);
+  detail::create_folder(folder);
 
   // GPT2Model's names; GPT2LMHeadModel and the others find them by the prefix they know themselves.
   const std::array tensors{named_tensor("wte.weight", embeddings.wte),

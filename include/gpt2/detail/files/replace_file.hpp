@@ -49,6 +49,8 @@ class TemporaryFile {
     std::filesystem::remove(path_, ignored);
   }
 
+  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
+
   void write(std::span<const std::byte> bytes) {
     while (!bytes.empty()) {
       std::error_code error;
