@@ -16,6 +16,14 @@ install(EXPORT gpt2_embeddings
   DESTINATION ${package_dir}
   ${component})
 
+# The component `mpi`: its headers are always installed, its target is made for those who ask for it.
+install(TARGETS gpt2_embeddings_mpi EXPORT gpt2_embeddings_mpi FILE_SET HEADERS ${component})
+install(EXPORT gpt2_embeddings_mpi
+  NAMESPACE gpt2::
+  FILE gpt2_embeddings-mpi-targets.cmake
+  DESTINATION ${package_dir}
+  ${component})
+
 configure_package_config_file(
   cmake/gpt2_embeddings-config.cmake.in gpt2_embeddings-config.cmake
   INSTALL_DESTINATION ${package_dir}

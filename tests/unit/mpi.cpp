@@ -454,11 +454,7 @@ struct Operations {
   std::vector<std::pair<std::string, std::function<void()>>> all;
 
   Operations(const Communicator& c, Batch batch, GradientOrder order)
-      : comm(c),
-        table(c, batch, 20, 6, {.gradient_order = order}),
-        layer(c, batch,
-              gpt2::GPT2Config{.vocab_size = 20, .n_positions = 9, .n_embd = 6, .n_layer = 1, .n_head = 1}, 1,
-              {.gradient_order = order}) {
+      : comm(c), table(c, batch, 20, 6, {.gradient_order = order}), layer(table, gpt2::Embedding<T>(9, 6)) {
     all = {
         {"Communicator", [this] { (void)Communicator(comm.get()); }},
         {"ShardedEmbedding", [this, batch] { (void)gpt2::ShardedEmbedding<T>(comm, batch, 20, 6); }},
@@ -492,10 +488,12 @@ struct Operations {
   }
 };
 
-void test_memory(const Communicator& comm, Batch batch, GradientOrder order) {
+void test_memory(const Communicator& comm, Batch batch, GradientOrder order,
+                 const std::vector<std::string>& names = {}) {
   const int last = comm.size() - 1;
   Operations before(comm, batch, order);
   for (std::size_t o = 0; o < before.all.size(); ++o) {
+    if (!names.empty() && std::find(names.begin(), names.end(), before.all[o].first) == names.end()) continue;
     bool succeeded = false;
     for (long n = 0; !succeeded && n < 400; ++n) {
       // A channel of its own, whose buffers have to be allocated.
@@ -731,8 +729,8 @@ void test_threads(const Communicator& comm, Batch batch) {
 }
 
 template <class T>
-void test_scalar(const Communicator& comm) {
-  for (const Batch batch : {Batch::same, Batch::own}) {
+void test_scalar(const Communicator& comm, std::initializer_list<Batch> batches) {
+  for (const Batch batch : batches) {
     test_lookups<T>(comm, batch);
     for (const auto order : {GradientOrder::tokens, GradientOrder::ranks}) {
       test_gradients<T>(comm, batch, order);
@@ -740,6 +738,66 @@ void test_scalar(const Communicator& comm) {
     }
     test_head<T>(comm, batch);
   }
+}
+
+std::string bytes_of(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+/// In a folder that is there, and that all ranks see.
+void test_checkpoints(const Communicator& comm, const std::filesystem::path& folder) {
+  using Sharded = gpt2::ShardedGPT2Embeddings<float>;
+  const int last = comm.size() - 1;
+  const std::string who = "rank " + std::to_string(last) + ": ";
+  const gpt2::GPT2Config config{.vocab_size = 33, .n_positions = 9, .n_embd = 6, .n_layer = 1, .n_head = 1};
+  const std::filesystem::path one = folder / ("one" + std::to_string(comm.rank()));
+  const std::filesystem::path all = folder / "all";
+  if (comm.rank() == 0) std::filesystem::remove_all(all);
+  const gpt2::GPT2Embeddings<float> whole(config, 3);
+  gpt2::save_pretrained(one, config, whole);
+  const Sharded layer(comm, Batch::own, config, 3);
+  for (int i = 0; i < 2; ++i) {  // the second time in place of the first
+    gpt2::save_pretrained(all, config, layer);
+    CHECK(bytes_of(all / "model.safetensors") == bytes_of(one / "model.safetensors"));
+    CHECK(bytes_of(all / "config.json") == bytes_of(one / "config.json"));
+  }
+  for (const auto mode : {gpt2::LoadMode::mapped, gpt2::LoadMode::copied}) {
+    const auto loaded = gpt2::from_pretrained<Sharded>(one, comm, Batch::own, {}, mode);
+    CHECK(same_bits(loaded.wte.shard().weight(), layer.wte.shard().weight()));
+    CHECK(same_bits(loaded.wpe.weight(), layer.wpe.weight()));
+    const auto halves =
+        gpt2::from_pretrained<gpt2::ShardedGPT2Embeddings<Eigen::half>>(one, comm, Batch::own, {}, mode);
+    const auto whole_halves = gpt2::from_pretrained<gpt2::GPT2Embeddings<Eigen::half>>(one, mode);
+    CHECK(same_bits(
+        halves.wte.shard().weight(),
+        whole_halves.wte.weight().middleRows(halves.wte.first_row(), halves.wte.shard().num_embeddings())));
+  }
+  // Mapped rows of the file that is replaced.
+  {
+    const auto mapped = gpt2::from_pretrained<Sharded>(all, comm, Batch::same);
+    gpt2::save_pretrained(all, config, mapped);
+    CHECK(bytes_of(all / "model.safetensors") == bytes_of(one / "model.safetensors"));
+  }
+  const bool wrong = comm.rank() == last;
+  CHECK(TEXT_OF(CheckpointError, last,
+                gpt2::from_pretrained<Sharded>(wrong ? folder / "none" : one, comm, Batch::own))
+            .starts_with("[gpt2.checkpoint_error] " + who));
+  gpt2::GPT2Config other = config;
+  other.n_layer = wrong ? 0 : 1;
+  CHECK(TEXT_OF(ConfigError, last, gpt2::save_pretrained(all, other, layer)) ==
+        "[gpt2.config_error] " + who + "n_layer = 0 is less than 1");
+  if (comm.size() > 1) {
+    other.n_layer = wrong ? 2 : 1;
+    CHECK(TEXT_OF(ArgumentError, last, gpt2::save_pretrained(all, other, layer))
+              .starts_with("[gpt2.argument_error] " + who + "config = "));
+    // A rank that does not see the folder.
+    CHECK(TEXT_OF(CheckpointError, last, gpt2::save_pretrained(wrong ? folder / "none" : all, config, layer))
+              .starts_with("[gpt2.checkpoint_error] " + who));
+  }
+  MPI_Barrier(comm.get());
+  CHECK(bytes_of(all / "model.safetensors") == bytes_of(one / "model.safetensors"));
+  CHECK(std::distance(std::filesystem::directory_iterator(all), {}) == 2);  // no temporary
 }
 
 template <class Body>
@@ -778,26 +836,38 @@ int main(int argc, char** argv) {
     left = comm;
     left_table.emplace(comm, Batch::own, 10, 2);
     CHECK(comm.max_message_bytes() == std::size_t{1} << 30 && small.max_message_bytes() == 5);
-    run("parts", test_parts);
-    run("errors that are thrown where they occur", test_local_errors);
-    run("float", [&] { test_scalar<float>(comm); });
-    run("double", [&] { test_scalar<double>(comm); });
-    run("half", [&] { test_scalar<Eigen::half>(comm); });
-    run("bfloat16", [&] { test_scalar<Eigen::bfloat16>(comm); });
-    run("float, in messages of 5 bytes",
-        [&] { test_gradients<float>(small, Batch::own, GradientOrder::tokens); });
-    run("lookups in messages of 5 bytes", [&] { test_lookups<double>(small, Batch::own); });
-    run("the sum in messages of 5 bytes", [&] { test_sum<float>(small, Batch::own, GradientOrder::tokens); });
-    run("all_reduce", [&] { test_all_reduce<float>(comm); });
-    run("all_reduce of double", [&] { test_all_reduce<double>(comm); });
-    run("messages do not meet the user's", [&] { test_messages_do_not_meet(comm); });
+    const std::string only = argc > 1 ? argv[1] : "";
+    if (only != "faults") {
+      run("parts", test_parts);
+      run("errors that are thrown where they occur", test_local_errors);
+      run("float", [&] { test_scalar<float>(comm, {Batch::same, Batch::own}); });
+      run("double", [&] { test_scalar<double>(comm, {Batch::own}); });
+      run("half", [&] { test_scalar<Eigen::half>(comm, {Batch::own}); });
+      run("bfloat16", [&] { test_scalar<Eigen::bfloat16>(comm, {Batch::same}); });
+      run("float, in messages of 5 bytes",
+          [&] { test_gradients<float>(small, Batch::own, GradientOrder::tokens); });
+      run("lookups in messages of 5 bytes", [&] { test_lookups<double>(small, Batch::own); });
+      run("the sum in messages of 5 bytes",
+          [&] { test_sum<float>(small, Batch::own, GradientOrder::tokens); });
+      run("all_reduce", [&] { test_all_reduce<float>(comm); });
+      run("all_reduce of double", [&] { test_all_reduce<double>(comm); });
+      run("messages do not meet the user's", [&] { test_messages_do_not_meet(comm); });
+      for (const Batch batch : {Batch::same, Batch::own}) {
+        run("two threads", [&] { test_threads(comm, batch); });
+      }
+      if (argc > 2) run("checkpoints", [&] { test_checkpoints(comm, argv[2]); });
+    }
     for (const Batch batch : {Batch::same, Batch::own}) {
-      run("two threads", [&] { test_threads(comm, batch); });
+      if (only == "values") break;
       run("arguments", [&] { test_arguments(comm, batch); });
       run("out of step", [&] { test_steps(comm, batch); });
       run("memory", [&] { test_memory(comm, batch, GradientOrder::tokens); });
     }
-    run("memory, by ranks", [&] { test_memory(comm, Batch::own, GradientOrder::ranks); });
+    if (only != "values")
+      run("memory, by ranks", [&] {
+        test_memory(comm, Batch::own, GradientOrder::ranks,
+                    {"backward", "sparse_backward", "backward of the sum"});
+      });
     MPI_Allreduce(&failures, &all_failures, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
     if (world_rank == 0) std::printf("%d ranks, %d failures\n", comm.size(), all_failures);
   }
