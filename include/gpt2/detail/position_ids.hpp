@@ -36,7 +36,7 @@ template <class I>
     const double distance = to - from;
     // Halves of a distance that no double holds are one, and divide to the same.
     const double size = std::ceil(std::isfinite(distance) ? distance / by : (to / 2 - from / 2) / (by / 2));
-    constexpr auto limit = static_cast<double>(std::numeric_limits<Index>::max());
+    constexpr auto limit = static_cast<double>((std::numeric_limits<Index>::max)());
     return size < limit ? static_cast<std::uint64_t>(size) : (std::numeric_limits<std::uint64_t>::max)();
   } else {
     // Unsigned differences, for those of signed extremes do not fit their type.
@@ -103,7 +103,7 @@ Eigen::Matrix<I, Eigen::Dynamic, 1> arange(std::type_identity_t<I> start, std::t
         "leads away from the end: start is " + detail::to_text(start) + ", end is " + detail::to_text(end));
   }
   const std::uint64_t size = detail::arange_size<I>(start, end, step);
-  if (size > static_cast<std::uint64_t>(std::numeric_limits<Index>::max()) / sizeof(I))
+  if (size > static_cast<std::uint64_t>((std::numeric_limits<Index>::max)()) / sizeof(I))
     throw std::bad_alloc();
   Eigen::Matrix<I, Eigen::Dynamic, 1> values(static_cast<Index>(size));
   for (Index i = 0; i < values.size(); ++i) values[i] = detail::arange_value<I>(start, step, i);
@@ -120,7 +120,7 @@ auto position_ids_like(const X& input_ids, N past_length) {
   if (ids.seq_length > 0) {
     const std::uint64_t last =
         static_cast<std::uint64_t>(past) + static_cast<std::uint64_t>(ids.seq_length - 1);
-    constexpr auto largest = static_cast<std::uint64_t>(std::numeric_limits<I>::max());
+    constexpr auto largest = static_cast<std::uint64_t>((std::numeric_limits<I>::max)());
     if (last > largest) {
       // Of the 64-bit types only the signed ones get here: there the end of the range is 2^63, one too many.
       const auto end = static_cast<std::int64_t>(largest) + (sizeof(I) < sizeof(last) ? 1 : 0);
@@ -173,7 +173,8 @@ template <detail::IdSequence X>
 IdVector<std::int64_t> packed_position_ids(const X& lengths) {
   const detail::StoredIds stored(lengths);
   const auto& documents = stored.view();
-  constexpr auto limit = static_cast<std::uint64_t>(std::numeric_limits<Index>::max()) / sizeof(std::int64_t);
+  constexpr auto limit =
+      static_cast<std::uint64_t>((std::numeric_limits<Index>::max)()) / sizeof(std::int64_t);
   std::uint64_t total = 0;
   for (Index i = 0; i < documents.seq_length; ++i) {
     const auto length = documents(0, i);

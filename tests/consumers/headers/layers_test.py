@@ -26,7 +26,7 @@ SOUND = {
     "detail/arguments/ids.hpp": '#include "gpt2/error.hpp"\n#include "gpt2/ids.hpp"\n',
     "detail/kernels/sums.hpp": '#include "gpt2/scalar.hpp"\n',
     "detail/files/json.hpp": '#include <nlohmann/json.hpp>\n#include "gpt2/error.hpp"\n',
-    "detail/mpi/ranks.hpp": '#include "gpt2/error.hpp"\n',
+    "detail/mpi/ranks.hpp": '#include "gpt2/mpi.hpp"\n#include "gpt2/error.hpp"\n',
 }  # fmt: skip
 
 

@@ -106,7 +106,7 @@ requires(!InMemory<X>) class StoredIds<X> {
     if constexpr (Dense<X>) {
       return typename DenseOf<X>::PlainObject(ids.derived());
     } else {
-      IdVector<I> copy(static_cast<Index>(std::ranges::distance(ids)));
+      IdVector<I> copy(static_cast<Index>(std::ranges::size(ids)));
       Index i = 0;
       for (const auto& id : ids) copy[i++] = id;
       return copy;

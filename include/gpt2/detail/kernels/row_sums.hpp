@@ -328,7 +328,8 @@ void write_rows(const SequenceShape& shape, const RowView<To>& out, const D& dev
     Index sequence = first - place * shape.batch;
     Index i = first;
     const auto next_group = [&](std::array<Task, std::size_t{rows_per_group}>& tasks) {
-      const auto group = std::span(tasks).first(static_cast<std::size_t>(std::min(rows_per_group, last - i)));
+      const auto group =
+          std::span(tasks).first(static_cast<std::size_t>((std::min)(rows_per_group, last - i)));
       for (Task& task : group) {
         task = {out.row(sequence * shape.seq_length + place), {sources(sequence, place)...}};
         if (++sequence == shape.batch) {

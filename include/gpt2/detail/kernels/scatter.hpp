@@ -98,7 +98,7 @@ void for_columns(const D& device, Index rows, Index cols, const Body& body) {
   if constexpr (!std::is_same_v<D, Eigen::DefaultDevice>) {
     constexpr Index columns_per_line = 64 / Index{sizeof(A)};
     const Index lines = (cols + columns_per_line - 1) / columns_per_line;
-    const Index slices = std::min<Index>(lines, device.numThreads());
+    const Index slices = (std::min<Index>)(lines, device.numThreads());
     if (rows >= fewest_rows_for_threads && slices > 1) {
       const auto begin_of = [&](Index slice) {
         return (std::min)(lines * slice / slices * columns_per_line, cols);
