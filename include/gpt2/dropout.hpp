@@ -10,6 +10,7 @@
 #include "gpt2/detail/arguments/hidden.hpp"
 #include "gpt2/detail/kernels/parallel.hpp"
 #include "gpt2/detail/kernels/philox.hpp"
+#include "gpt2/detail/same.hpp"
 #include "gpt2/error.hpp"
 #include "gpt2/random.hpp"
 #include "gpt2/types.hpp"
@@ -78,7 +79,7 @@ template <class H, class D>
 void Dropout::apply(std::uint64_t step, H& hidden, const D& device) const {
   using T = hidden_scalar_t<H>;
   using A = Accumulator<T>;
-  if (p_ == 0) return;  // a multiplication by 1 would make a signalling NaN a quiet one
+  if (detail::same(p_, 0)) return;  // a multiplication by 1 would make a signalling NaN a quiet one
   const detail::RowView<T> rows = detail::all_rows(hidden);
   const auto first_kept = static_cast<std::uint64_t>(std::ceil(p_ * 0x1p32));
   const A scale = p_ < 1 ? static_cast<A>(1 / (1 - p_)) : A{0};

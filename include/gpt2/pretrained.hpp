@@ -98,13 +98,13 @@ void check_table(std::string_view name, const Embedding<T>& table, std::string_v
 /// Throws: ConfigError if a text of the config cannot be written as JSON.
 inline void check_utf8(const GPT2Config& config) {
   for_each_field(config, [](const char* name, const auto& value, FieldRange /*range*/) {
-    const auto check = [name](std::string_view text) {
+    const auto require_utf8 = [name](std::string_view text) {
       if (find_invalid_utf8(text) != text.npos) throw ConfigError(name, printable(text), "is not UTF-8");
     };
     if constexpr (std::convertible_to<decltype(value), std::string_view>) {
-      check(value);
+      require_utf8(value);
     } else if constexpr (std::same_as<decltype(value), const std::optional<std::string>&>) {
-      if (value) check(*value);
+      if (value) require_utf8(*value);
     }
   });
 }

@@ -19,6 +19,7 @@
 #include "gpt2/detail/kernels/rounding.hpp"
 #include "gpt2/detail/kernels/row_sources.hpp"
 #include "gpt2/detail/kernels/scatter.hpp"
+#include "gpt2/detail/same.hpp"
 #include "gpt2/embedding.hpp"
 #include "gpt2/error.hpp"
 
@@ -163,10 +164,10 @@ void Embedding<T>::renorm_rows(const std::vector<Index>& rows, double max_norm, 
   for (const Index i : rows) {
     auto row = table.row(i);
     const auto magnitudes = row.template cast<double>().array().abs();
-    const double norm = norm_type == 0          ? (magnitudes != 0).template cast<double>().sum()
-                        : norm_type == 1        ? magnitudes.sum()
-                        : norm_type == 2        ? std::sqrt(magnitudes.square().sum())
-                        : std::isinf(norm_type) ? (magnitudes.size() > 0 ? magnitudes.maxCoeff() : 0.0)
+    const double norm = detail::same(norm_type, 0)   ? (magnitudes != 0).template cast<double>().sum()
+                        : detail::same(norm_type, 1) ? magnitudes.sum()
+                        : detail::same(norm_type, 2) ? std::sqrt(magnitudes.square().sum())
+                        : std::isinf(norm_type)      ? (magnitudes.size() > 0 ? magnitudes.maxCoeff() : 0.0)
                                                 : std::pow(magnitudes.pow(norm_type).sum(), 1 / norm_type);
     if (norm > max_norm) {
       const double factor = max_norm / (norm + 1e-7);

@@ -15,6 +15,7 @@
 #include "gpt2/detail/kernels/packets.hpp"
 #include "gpt2/detail/kernels/row_sources.hpp"
 #include "gpt2/detail/kernels/row_sums.hpp"
+#include "gpt2/detail/same.hpp"
 #include "gpt2/error.hpp"
 #include "gpt2/quantized_embedding.hpp"
 
@@ -46,13 +47,13 @@ void quantize_row(Index i, Index size, const T* row, std::int8_t* values, float&
 
   offset = static_cast<float>(low / 2 + high / 2);
   scale = 0;
-  if (low != high || static_cast<double>(offset) != low) {
+  if (!detail::same(low, high) || !detail::same(static_cast<double>(offset), low)) {
     // Rounded up, so that 254 steps reach from end to end. The spacing makes sure that rounding the offset
     // moves it by no more than half a step, so that no element is farther than 127 steps and a half from it.
     const double step = (high - low) / (2.0 * double{quantized_limit});
     scale = static_cast<float>(step);
     if (double{scale} < step) scale = std::nextafter(scale, std::numeric_limits<float>::infinity());
-    const float spacing = float_spacing(static_cast<float>(std::max(-low, high)));
+    const float spacing = float_spacing(static_cast<float>((std::max)(-low, high)));
     scale = (std::max)(scale, spacing);
     // 127 steps must not overflow float, whether or not the product is rounded first. Shrinking the larger of scale and
     // offset by one ulp keeps the error bound. (A step of no more than the spacing leads from float to float.)
@@ -88,18 +89,19 @@ QuantizedEmbedding::QuantizedEmbedding(const Embedding<T>& embedding)
 inline QuantizedEmbedding::QuantizedEmbedding(Matrix<std::int8_t> values, Eigen::VectorXf scales,
                                               Eigen::VectorXf offsets)
     : values_(std::move(values)), scales_(std::move(scales)), offsets_(std::move(offsets)) {
-  const auto check = [this](const char* name, const Eigen::VectorXf& numbers, float least) {
+  const auto require_numbers = [this](const char* name, const Eigen::VectorXf& numbers, float least) {
     if (numbers.size() != values_->rows()) {
       throw ShapeError("", name, detail::to_text({values_->rows()}), detail::to_text({numbers.size()}));
     }
     for (Index i = 0; i < numbers.size(); ++i) {
       if (std::isfinite(numbers[i]) && numbers[i] >= least) continue;
-      throw ArgumentError(name, {i}, numbers[i],
-                          least == 0 ? "is not a finite number of at least 0" : "is not a finite number");
+      throw ArgumentError(
+          name, {i}, numbers[i],
+          detail::same(least, 0) ? "is not a finite number of at least 0" : "is not a finite number");
     }
   };
-  check("scales", scales_, 0);
-  check("offsets", offsets_, std::numeric_limits<float>::lowest());
+  require_numbers("scales", scales_, 0);
+  require_numbers("offsets", offsets_, std::numeric_limits<float>::lowest());
 }
 
 inline std::size_t QuantizedEmbedding::memory_bytes() const noexcept {

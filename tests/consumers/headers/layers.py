@@ -17,7 +17,7 @@ from pathlib import Path
 # Rows from the ground up; within a row, later steps may include earlier ones. *: parses JSON.
 ROWS = [
     ["version", "error"],
-    ["scalar device", "ids", "hidden", "types", "config dtype"],
+    ["scalar device dtype", "ids", "hidden", "types", "config"],
     ["random", "position_ids initialization sparse_gradient safetensors* config_json*"],
     ["table", "embedding", "quantized_embedding"],
     ["dropout resize lm_head position_embeddings"],

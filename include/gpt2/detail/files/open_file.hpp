@@ -41,7 +41,7 @@ class OpenFile {
 
   enum class Type { regular, folder, other };
 
-  struct Status {
+  struct FileStatus {
     Type type = Type::other;
     std::uint64_t size = 0;  ///< in bytes
   };
@@ -66,7 +66,7 @@ class OpenFile {
   [[nodiscard]] static OpenFile create(const std::filesystem::path& path, const std::filesystem::path& model,
                                        std::error_code& error) noexcept;
 
-  [[nodiscard]] Status status(std::error_code& error) const noexcept;
+  [[nodiscard]] FileStatus status(std::error_code& error) const noexcept;
 
   /// Reads up to out.size() bytes from `offset` on; fewer if the system likes, 0 at the file's end.
   [[nodiscard]] std::size_t read(std::uint64_t offset, std::span<std::byte> out,

@@ -28,10 +28,10 @@ namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 /// The calls for files beyond 2 GiB. On 32 bits glibc has them under names of their own.
 namespace large_files {
 #if defined(__USE_LARGEFILE64) && !defined(__OFF_T_MATCHES_OFF64_T)
-using Status = struct ::stat64;
+using FileStatus = struct ::stat64;
 using Offset = ::off64_t;
 inline constexpr int open_flag = O_LARGEFILE;
-inline int examine(int file, Status& status) noexcept { return ::fstat64(file, &status); }
+inline int examine(int file, FileStatus& status) noexcept { return ::fstat64(file, &status); }
 inline ::ssize_t read(int file, void* out, std::size_t size, Offset offset) {
   return ::pread64(file, out, size, offset);
 }
@@ -39,10 +39,10 @@ inline void* map(std::size_t size, int file, Offset offset) noexcept {
   return ::mmap64(nullptr, size, PROT_READ, MAP_PRIVATE, file, offset);
 }
 #else
-using Status = struct ::stat;
+using FileStatus = struct ::stat;
 using Offset = ::off_t;
 inline constexpr int open_flag = 0;
-inline int examine(int file, Status& status) noexcept { return ::fstat(file, &status); }
+inline int examine(int file, FileStatus& status) noexcept { return ::fstat(file, &status); }
 inline ::ssize_t read(int file, void* out, std::size_t size, Offset offset) {
   return ::pread(file, out, size, offset);
 }
@@ -85,8 +85,8 @@ inline OpenFile OpenFile::create(const std::filesystem::path& path, const std::f
   return OpenFile(file);
 }
 
-inline OpenFile::Status OpenFile::status(std::error_code& error) const noexcept {
-  large_files::Status status{};
+inline OpenFile::FileStatus OpenFile::status(std::error_code& error) const noexcept {
+  large_files::FileStatus status{};
   error.clear();
   if (large_files::examine(handle_, status) != 0) {
     error = last_error();

@@ -84,7 +84,7 @@ inline ReadOnlyFile::ReadOnlyFile(const std::filesystem::path& path) : path_(pat
   if (error == std::errc::is_a_directory) fail("is a folder, not a file");
   if (error) fail("cannot be opened", error);
   // The open file is asked, not the path: that might be another file by now.
-  const OpenFile::Status status = file_.status(error);
+  const OpenFile::FileStatus status = file_.status(error);
   if (error) fail("cannot be examined", error);
   if (status.type != OpenFile::Type::regular) {
     fail(status.type == OpenFile::Type::folder ? "is a folder, not a file" : "is not a regular file");

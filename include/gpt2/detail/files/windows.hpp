@@ -154,7 +154,7 @@ inline OpenFile OpenFile::create(const std::filesystem::path& path, const std::f
   return OpenFile(file);
 }
 
-inline OpenFile::Status OpenFile::status(std::error_code& error) const noexcept {
+inline OpenFile::FileStatus OpenFile::status(std::error_code& error) const noexcept {
   error.clear();
   if (::GetFileType(handle_) != windows::type_disk) return {};
   std::int64_t size = 0;

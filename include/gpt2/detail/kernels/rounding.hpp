@@ -9,6 +9,7 @@
 #include <concepts>
 #include <cstdint>
 
+#include "gpt2/detail/same.hpp"
 #include "gpt2/scalar.hpp"
 
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
@@ -18,7 +19,7 @@ namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 /// the last bit of an inexact float is set, which keeps it off every such middle.
 [[nodiscard]] inline float round_to_odd(double value) noexcept {
   const auto nearest = static_cast<float>(value);
-  if (static_cast<double>(nearest) == value || std::isnan(value)) return nearest;
+  if (detail::same(static_cast<double>(nearest), value) || std::isnan(value)) return nearest;
   auto representation = std::bit_cast<std::uint32_t>(nearest);
   if (std::abs(static_cast<double>(nearest)) > std::abs(value)) --representation;  // towards zero
   return std::bit_cast<float>(representation | 1U);

@@ -310,9 +310,10 @@ template <class D>
       return false;
     case StorePolicy::streaming:
       return true;
-    default:
-      return bytes >= fewest_bytes_to_stream;
+    case StorePolicy::automatic:
+      break;
   }
+  return bytes >= fewest_bytes_to_stream;
 }
 
 /// See sum_rows().

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+/// \file
+/// Equality, said of floating-point numbers where exactly that is meant.
+
+#include <type_traits>
+
+#include "gpt2/version.hpp"
+
+namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
+
+/// a == b, without what -Wfloat-equal says of it in users' builds. NaN is the same as nothing.
+template <class T>
+[[nodiscard]] constexpr bool same(const T& a, const std::type_identity_t<T>& b) {
+  if constexpr (std::is_floating_point_v<T>) {
+    return a <= b && a >= b;
+  } else {
+    return a == b;
+  }
+}
+
+}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail
