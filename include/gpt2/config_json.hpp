@@ -268,7 +268,10 @@ inline GPT2Config parse_config(std::string_view text) {
 template <class C>
 requires std::same_as<C, GPT2Config> C from_pretrained(const std::filesystem::path& path) {
   std::filesystem::path file = path;
-  if (path.extension() == ".safetensors" || detail::is_folder(path)) file = detail::find_model(path).config();
+  const std::string name = detail::path_text(path.filename());
+  if (name.ends_with(".safetensors") || name.ends_with(".index.json") || detail::is_folder(path)) {
+    file = detail::find_model(path).config();
+  }
   const detail::JsonDocument document = detail::read_config_document(file);
   return detail::read_config(detail::path_text(file), [&] {
     GPT2Config config;

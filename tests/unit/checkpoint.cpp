@@ -300,6 +300,7 @@ TEST_CASE("a checkpoint opens by its folder, by a file, and by an entry of the H
   std::filesystem::create_directories(sharded);
   write_shards(sharded, {wte(), wpe()});
   check_loads(Checkpoint::open(sharded / "model.safetensors.index.json"));
+  CHECK(from_pretrained<GPT2Config>(sharded / "model.safetensors.index.json").n_embd == 4);
   // A file of another name, and only that.
   const Checkpoint one = Checkpoint::open(sharded / "wte.weight.safetensors");
   CHECK(one.names() == std::vector<std::string>{"wte.weight"});
