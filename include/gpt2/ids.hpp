@@ -69,7 +69,8 @@ requires(!Dense<X> && tensor_rank<X> > 0) struct IdScalar<X> {
   using type = typename X::Scalar;
 };
 template <class X>
-requires(!Dense<X> && tensor_rank<X> == 0 && std::ranges::random_access_range<const X>) struct IdScalar<X> {
+requires(!Dense<X> && tensor_rank<X> == 0 && std::ranges::random_access_range<const X> &&
+         std::ranges::sized_range<const X>) struct IdScalar<X> {
   using type = std::ranges::range_value_t<const X>;
 };
 
@@ -99,7 +100,7 @@ template <class I>
 concept Id = ids_must_be_integers_not_floating_point_or_bool<I>;
 
 /// The ids that lookups accept, all of integers: an Eigen vector (rank 1) or matrix (rank 2) of any kind; a tensor of
-/// rank 1 or 2; or a random-access range (rank 1). Ids that are not strided memory (expressions, deques, views) are copied first.
+/// rank 1 or 2; or a sized random-access range (rank 1). Ids that are not strided memory (expressions, deques, views) are copied first.
 template <class X>
 concept Ids = ids_must_be_an_Eigen_object_or_a_range<X> && ids_must_have_rank_1_or_2<X> && Id<id_scalar_t<X>>;
 
