@@ -28,6 +28,6 @@ int main() {
   const std::string here = message_of(look_up_here);
   const std::string other = message_of(look_up_in_other_version);
   std::printf("%s\n%s\n", here.c_str(), other.c_str());
-  const std::string rest = " input_ids[0] = 7 is outside [0, 3)";
+  const std::string rest = " embedding: ids[0] = 7 is outside [0, 3)";
   return here == "[gpt2.index_error]" + rest && other == "[gpt2.other_index_error]" + rest ? 0 : 1;
 }

@@ -21,6 +21,10 @@ KEYWORDS = set(
 )
 
 
+# A shorter piece, under any names, would be found where it does not belong.
+FEWEST_TO_RENAME = 12
+
+
 class Token(NamedTuple):
     text: str
     begin: int
@@ -77,7 +81,7 @@ def match_at(piece, tokens, start, renaming):
 def places(code, headers):
     """Where the code is in the headers, a dictionary of name -> tokens: as it stands, else under other names."""
     piece = tokens_of(code)
-    for renaming in (False, True):
+    for renaming in (False, True) if len(piece) >= FEWEST_TO_RENAME else (False,):
         found = []
         for header, tokens in headers.items():
             for start in range(len(tokens) - len(piece) + 1):
