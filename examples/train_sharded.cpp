@@ -22,7 +22,7 @@ using Ids = gpt2::IdMatrix<std::int64_t>;
 using Table = gpt2::Embedding<float>;
 
 constexpr int letters = 26;  // ids 0 to 25 are a to z, 26 to 51 are A to Z
-constexpr int steps = 100;
+constexpr int steps = 40;
 constexpr gpt2::Index batch_size = 12;
 const gpt2::GPT2Config config{.vocab_size = gpt2::Index{2} * letters,
                               .n_positions = 16,
@@ -80,8 +80,8 @@ void train(const gpt2::Communicator& comm) {
     const auto hidden = embeddings(ids);  // rows come from the ranks that have them
     const auto [loss, grad] =
         gpt2::cross_entropy(embeddings.wte, hidden, with_capitals(ids));  // of all ranks
-    if (step % 20 == 0 && comm.rank() == 0)
-      std::printf("step %3d: loss %.2f\n", step, static_cast<double>(loss));
+    if (step % 8 == 0 && comm.rank() == 0)
+      std::printf("step %2d: loss %.3f\n", step, static_cast<double>(loss));
     embeddings.backward(ids, gpt2::PastLength{0}, grad);  // rows go to the ranks that own them
     for (auto& [name, table] : embeddings.parameters()) adam[name].step(*table);
   }

@@ -63,9 +63,9 @@ inline std::vector<Cost> costs(const Setting& s) {
       {"all_reduce, sparse", share * (s.different + s.different_of_all) * row, 4 * others, 6},
       {"top_k, same", 2 * share * s.tokens * s.best * (8 + s.accumulator), 4 * others, 2},
       {"top_k, own", share * all * (s.width * s.accumulator + s.best * (8 + s.accumulator)), 3 * others, 4},
-      {"cross_entropy, same", 2 * share * s.tokens * (s.width * s.accumulator + 16),
+      {"cross_entropy, same", 2 * share * s.tokens * (s.width * s.accumulator + 24),
        2 * others * (1 + std::ceil(s.tokens * s.width * s.accumulator / slab)), 3},
-      {"cross_entropy, own", share * all * (2 * (s.width * s.accumulator + 16) + 8), 5 * others, 6},
+      {"cross_entropy, own", share * all * (2 * (s.width * s.accumulator + 24) + 8), 5 * others, 6},
   };
 }
 
