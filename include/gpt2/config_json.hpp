@@ -26,7 +26,6 @@
 #include "gpt2/detail/files/model_folder.hpp"
 #include "gpt2/detail/files/read_only_file.hpp"
 #include "gpt2/detail/files/strict_json.hpp"
-#include "gpt2/detail/same.hpp"
 #include "gpt2/error.hpp"
 
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
@@ -149,7 +148,7 @@ struct ConfigReader {
     if (own != nullptr) {
       const Field found = field;
       read(name, *own);
-      if (other != nullptr && !detail::same(field, found)) {
+      if (other != nullptr && std::not_equal_to<>{}(field, found)) {
         throw ConfigError(alias, printable_json(*other),
                           "contradicts " + std::string(name) + " = " + printable_json(*own));
       }

@@ -17,7 +17,6 @@
 #include "gpt2/detail/kernels/head.hpp"
 #include "gpt2/detail/kernels/softmax.hpp"
 #include "gpt2/detail/kernels/top_k.hpp"
-#include "gpt2/detail/same.hpp"
 #include "gpt2/error.hpp"
 #include "gpt2/lm_head.hpp"
 
@@ -58,7 +57,7 @@ template <Table E>
   const double cap = options.logit_soft_cap;
   constexpr auto least = double{std::numeric_limits<A>::denorm_min()};
   constexpr auto most = double{(std::numeric_limits<A>::max)()};
-  if (!detail::same(cap, 0) && !(cap >= least && cap <= most)) {
+  if (std::fpclassify(cap) != FP_ZERO && !(cap >= least && cap <= most)) {
     throw ArgumentError("logit_soft_cap", cap,
                         "is not 0 or in [" + to_text(least) + ", " + to_text(most) + "]");
   }

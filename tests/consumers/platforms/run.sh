@@ -1,6 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
+# shellcheck disable=SC2086 # flags are split into words
+#
 # Compiles a choice of the unit tests, and the example embed_tokens, for other platforms, and runs them: with wine and
 # qemu where this machine cannot. Installs the compilers from Debian's packages. From any folder, into build/platforms.
 #
@@ -112,7 +114,6 @@ for platform in $platforms; do
     if [ "$test" = embed_tokens ]; then main=''; fi
     if [ ! -e "$out/$platform/$test.o" ]; then
       report "$platform" "$test" 'does not compile'
-    # shellcheck disable=SC2086
     elif ! $compiler "$out/$platform/$test.o" $main -o "$program" $link -pthread; then
       report "$platform" "$test" 'does not link'
     elif ! $run "$program" >"$program.log" 2>"$program.errors" </dev/null; then

@@ -11,7 +11,6 @@
 #include "gpt2/detail/kernels/parallel.hpp"
 #include "gpt2/detail/kernels/row_sums.hpp"
 #include "gpt2/detail/rows.hpp"
-#include "gpt2/detail/same.hpp"
 #include "gpt2/scalar.hpp"
 
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
@@ -57,7 +56,7 @@ inline void finish_products(const QuantizedRows& rows, Index first, const RowVie
     float* const row = products.row(i);
     for (Index j = 0; j < products.cols; ++j) {
       const auto scale = static_cast<double>(rows.scales[first + j]);
-      const double scaled = detail::same(scale, 0) ? 0 : scale * static_cast<double>(row[j]);
+      const double scaled = scale > 0 ? scale * static_cast<double>(row[j]) : 0;
       row[j] = static_cast<float>(scaled + static_cast<double>(rows.offsets[first + j]) * sum);
     }
   }
