@@ -17,6 +17,7 @@ from goldens.embedding_layer import write_embedding_layer_goldens
 from goldens.functions import write_function_goldens
 from goldens.generation import write_generation_goldens
 from goldens.gradients import write_gradient_goldens
+from goldens.head_errors import write_head_errors
 from goldens.max_reference import write_max_goldens
 from goldens.reproducibility import make_torch_repeatable
 from goldens.round_trip import differences_after_round_trip
@@ -37,6 +38,7 @@ def generate(out: Path, max_python: Path | None) -> None:
     write_function_goldens(out / "functions.safetensors")
     write_generation_goldens(out / "generation.safetensors", checkpoints)
     write_gradient_goldens(out / "gradients.safetensors")
+    write_head_errors(out / "head_errors.safetensors")
     write_max_goldens(out / "max.safetensors", checkpoints / CHECKPOINT_FOR_MAX, max_python)
 
 

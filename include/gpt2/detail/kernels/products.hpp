@@ -37,7 +37,7 @@ inline constexpr bool uses_blas = false;
 #endif
 
 /// So many terms are summed up before their sum is added to the others: errors grow with the length of a sum.
-inline constexpr Index terms_per_sum = uses_blas ? 128 : 64;
+inline constexpr Index terms_per_sum = uses_blas ? 128 : 48;
 
 /// Whether Eigen would not form a product of this size in tiles.
 [[nodiscard]] constexpr bool is_small_product(Index rows, Index terms, Index cols) {
