@@ -86,7 +86,7 @@ void bare_forward(float* out, const int* inp, const float* wte, const float* wpe
                 static_cast<size_t>(channels)};
   const size_t bytes = places.batch * places.seq_length * places.columns * sizeof(float);
   const bool streaming = bytes >= size_t{8} << 20U;
-  const bool prefetching = bytes >= size_t{1} << 20U;
+  const bool prefetching = bytes >= size_t{1} << 18U;
   Group groups[2];
   places.next(groups[0]);
   for (size_t now = 0; groups[now].size > 0; now = 1 - now) {
