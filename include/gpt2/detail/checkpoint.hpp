@@ -29,6 +29,7 @@
 #include "gpt2/detail/files/safetensors_header.hpp"
 #include "gpt2/detail/files/shard_index.hpp"
 #include "gpt2/detail/files/strict_json.hpp"
+#include "gpt2/detail/kernels/huge_pages.hpp"
 #include "gpt2/detail/kernels/rounding.hpp"
 #include "gpt2/embedding.hpp"
 #include "gpt2/error.hpp"
@@ -311,7 +312,7 @@ template <Scalar T>
       return Embedding<T>::view({reinterpret_cast<const T*>(bytes.get()), rows, cols}, bytes);
     }
   }
-  Matrix<T> weight(rows, cols);
+  Matrix<T> weight = new_table<T>(rows, cols);
   if (entry.dtype == dtype_of<T>) {
     const std::span elements(weight.data(), static_cast<std::size_t>(weight.size()));
     file.read(name, std::as_writable_bytes(elements));
