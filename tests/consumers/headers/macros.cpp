@@ -129,8 +129,6 @@
 #define OVERFLOW 3
 #define UNDERFLOW 4
 #define EMPTY 0
-#define BIG_ENDIAN 4321
-#define LITTLE_ENDIAN 1234
 // Checks of other libraries; Objective-C's, Arduino's, Perl's and Qt's words.
 #define check(condition) GPT2_NOT_A_NAME
 #define verify(condition) GPT2_NOT_A_NAME
