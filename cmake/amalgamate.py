@@ -55,7 +55,10 @@ class Amalgamation:
             if condition := CONDITIONAL.match(line):
                 depth += -1 if condition[1] == "endif" else 1
             if ours and depth:
-                raise SystemExit(f"{name} includes {ours[1]} under a condition, and would have to be there always")
+                # It stays under the condition. What it includes must not, and so has to be there before.
+                for inner in map(OURS.match, self.text_of(ours[1])):
+                    if inner and inner[1] not in self.seen:
+                        raise SystemExit(f"{name} includes {ours[1]} under a condition, and before {inner[1]}")
             if ours:
                 if wanted(ours[1]):
                     self.add(ours[1])
