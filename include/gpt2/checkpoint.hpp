@@ -31,15 +31,15 @@ class CheckpointFiles;
 /// and share the files. Const member functions may be called from several threads at once.
 ///
 /// The embedding tables are found under any prefix: the one tensor named "wte.weight", or anything that ends in
-/// ".wte.weight", is the token table, and the position table is "wpe.weight" behind the same prefix. If there is no
+/// ".wte.weight", is the token table, and the position table is "wpe.weight" after the same prefix. If there is no
 /// such tensor, but one "lm_head.weight", and the config does not untie the two, that is the token table: some writers
-/// keep one of the names that a tensor has. A head beside wte.weight is a tensor like any other.
+/// keep only one name of a tied tensor. A head beside wte.weight is a tensor like any other.
 class Checkpoint {
  public:
   /// Finds a checkpoint by the path to its folder, to a model.safetensors (or another file with tensors, or an index
   /// of shards) in one, or to an entry of the Hugging Face cache, whose refs/main names the snapshot.
   /// model.safetensors is preferred to model.safetensors.index.json.
-  /// Throws: CheckpointError (IoError) if there is no model. If there is one in another format the message names it.
+  /// Throws: CheckpointError (IoError) if there is no model; the message names a file in another format, if any.
   [[nodiscard]] static Checkpoint open(const std::filesystem::path& path, LoadMode mode = LoadMode::mapped);
 
   /// The config.json, read at the first call.
@@ -49,7 +49,7 @@ class Checkpoint {
   const GPT2Config& config() const&& = delete;
 
   /// The names of all tensors, sorted bytewise; of a sharded model, as its index has them.
-  /// Throws: CheckpointError: IndexInvalid, IoError, or what SafeTensors::open throws. All functions below do, too.
+  /// Throws, as all functions below: CheckpointError: IndexInvalid, IoError, or any kind that SafeTensors::open throws.
   [[nodiscard]] std::vector<std::string> names() const;
   /// Whether there is a tensor of that name.
   [[nodiscard]] bool contains(std::string_view name) const;
@@ -64,7 +64,7 @@ class Checkpoint {
   /// Throws: CheckpointError (TensorNotFound).
   [[nodiscard]] std::string file_of(std::string_view name) const;
 
-  /// What stands before "wte.weight": "", "transformer.", "model.", "_orig_mod.transformer.", …
+  /// The prefix of "wte.weight": "", "transformer.", "model.", "_orig_mod.transformer.", …
   /// Throws: CheckpointError: TensorNotFound, AmbiguousTensor.
   [[nodiscard]] std::string prefix() const;
   /// The name of the token table, and that of the position table.
@@ -74,7 +74,7 @@ class Checkpoint {
 
   /// The tensor of that name as a table. F64, F32, F16 and BF16 become any T, rounded once, to nearest even.
   /// Shape: `[rows, cols]`.
-  /// \param extents  what rows and cols are, for the message: "[vocab_size, n_embd]"
+  /// \param extents  the meaning of rows and cols, for the message: "[vocab_size, n_embd]"
   /// Throws: CheckpointError: TensorNotFound, UnexpectedDType, UnexpectedShape.
   /// Complexity: mapped, a table whose type is T and whose bytes are aligned for it is not read at all. Otherwise
   /// its bytes are read, and no others.
@@ -89,8 +89,8 @@ class Checkpoint {
   template <Scalar T>
   [[nodiscard]] Embedding<T> vector(std::string_view name, Index size) const;
 
-  /// The token table and the position table, in the shapes that config.json has. Of that, only vocab_size,
-  /// n_positions, n_embd and model_type are looked at, and tie_word_embeddings if there is no wte.weight.
+  /// The token table and the position table, in the shapes that config.json has. Of its fields, only vocab_size,
+  /// n_positions, n_embd and model_type are read, and tie_word_embeddings if there is no wte.weight.
   /// Shape: wte `[vocab_size, n_embd]`, wpe `[n_positions, n_embd]`.
   /// Throws: CheckpointError, as wte_name(), wpe_name() and table(), and ConfigInvalid.
   template <Scalar T>

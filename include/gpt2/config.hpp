@@ -18,8 +18,8 @@ namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
 
 /// The settings of a GPT-2 model. A default-constructed one is GPT-2 base (124 million parameters).
 ///
-/// The embedding layers use vocab_size, n_positions, n_embd and initializer_range; the rest is carried, so
-/// that what is loaded and saved again still describes the whole model.
+/// The embedding layers use vocab_size, n_positions, n_embd and initializer_range; the other fields are kept, so
+/// that a config that is loaded and saved still describes the whole model.
 ///
 /// Source: transformers.GPT2Config (5.23), field by field.
 struct GPT2Config {
@@ -32,13 +32,13 @@ struct GPT2Config {
       std::nullopt;                              ///< width of the feed-forward layers; empty: 4 * n_embd
   std::string activation_function = "gelu_new";  ///< of the feed-forward layers
   double resid_pdrop = 0.1;                      ///< dropout probability of the residual branches
-  double embd_pdrop = 0.1;                       ///< dropout probability behind the embeddings
+  double embd_pdrop = 0.1;                       ///< dropout probability after the embeddings
   double attn_pdrop = 0.1;                       ///< dropout probability of the attention weights
   double layer_norm_epsilon = 1e-5;              ///< added to the variance
   double initializer_range = 0.02;               ///< standard deviation of fresh weights
   std::string summary_type = "cls_index";        ///< which hidden state the double-heads model summarises
   bool summary_use_proj = true;                  ///< whether the summary is projected
-  std::optional<std::string> summary_activation = std::nullopt;  ///< behind the projection; empty: none
+  std::optional<std::string> summary_activation = std::nullopt;  ///< after the projection; empty: none
   bool summary_proj_to_labels = true;                       ///< whether the projection has num_labels outputs
   double summary_first_dropout = 0.1;                       ///< dropout probability before the projection
   bool scale_attn_weights = true;                           ///< divide attention scores by sqrt(head size)
@@ -46,13 +46,13 @@ struct GPT2Config {
   std::optional<Eigen::Index> bos_token_id = 50256;         ///< begins a text
   std::optional<Eigen::Index> eos_token_id = 50256;         ///< ends a text
   std::optional<Eigen::Index> pad_token_id = std::nullopt;  ///< fills up a batch; GPT-2 has none
-  bool scale_attn_by_inverse_layer_idx = false;             ///< divide attention scores by layer + 1, too
+  bool scale_attn_by_inverse_layer_idx = false;             ///< also divide attention scores by layer + 1
   bool reorder_and_upcast_attn = false;                     ///< scale keys first and score in float32
-  bool add_cross_attention = false;                         ///< blocks attend to an encoder, too
+  bool add_cross_attention = false;                         ///< blocks also attend to an encoder
   bool tie_word_embeddings = true;                          ///< the output head is wte transposed
 
-  /// Checks every field's range. Whether n_head divides n_embd is left to whoever builds attention.
-  /// Throws: ConfigError naming the first field that is wrong.
+  /// Checks every field's range. Whether n_head divides n_embd is not checked: that matters to attention only.
+  /// Throws: ConfigError naming the first invalid field.
   void validate() const;
 
   /// Whether all fields are equal.
@@ -63,7 +63,7 @@ struct GPT2Config {
 
 namespace detail {
 
-/// What values a field of GPT2Config may have.
+/// The legal values of a field of GPT2Config.
 enum class FieldRange { any, positive, non_negative, probability };
 
 /// Calls visit(name, field, range) for every field in the order of the declaration: the one list that

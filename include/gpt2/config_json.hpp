@@ -34,17 +34,17 @@ namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
 template <class J>
 concept JsonValue = std::same_as<J, nlohmann::json> || std::same_as<J, nlohmann::ordered_json>;
 
-/// Reads a config; this is what `json.get<GPT2Config>()` calls. Fields that are absent keep their defaults,
-/// unknown ones are ignored. Integers must be JSON integers: 768.0, "768" and true are errors. Hugging Face's
-/// other names (hidden_size, max_position_embeddings, num_attention_heads, num_hidden_layers) are read; n_ctx
-/// is read as n_positions if neither n_positions nor max_position_embeddings is present. The result is valid.
-/// Throws: ConfigError naming the field that is wrong as the document spells it; `config` is then as it was. A list of several
-/// eos_token_ids, which newer versions of transformers allow, is refused.
+/// Reads a config; `json.get<GPT2Config>()` calls this. Absent fields keep their defaults, unknown ones are ignored.
+/// Integers must be JSON integers: 768.0, "768" and true are errors. Hugging Face's other names (hidden_size,
+/// max_position_embeddings, num_attention_heads, num_hidden_layers) are also read; n_ctx is read as n_positions if
+/// neither n_positions nor max_position_embeddings is present. The result is valid.
+/// Throws: ConfigError naming the invalid field as the document spells it; `config` is then as it was. A list of
+/// several eos_token_ids, which newer versions of transformers allow, is refused.
 /// Source: transformers.GPT2Config.from_dict, attribute_map.
 template <JsonValue Json>
 void from_json(const Json& json, GPT2Config& config);
 
-/// Writes every field, null for those that are empty, and "model_type": "gpt2".
+/// Writes every field, null for empty ones, and "model_type": "gpt2".
 /// Source: transformers.GPT2Config.to_dict.
 template <JsonValue Json>
 void to_json(Json& json, const GPT2Config& config);
@@ -57,9 +57,9 @@ void to_json(Json& json, const GPT2Config& config);
 
 /// Reads a config from `path`: a config.json, a folder that holds one, a model.safetensors beside one, or an entry of
 /// the Hugging Face cache.
-/// Throws: CheckpointError: kind IoError if it cannot be read; ConfigInvalid if it is wrong, where
-/// tensor() is the field, or larger than 4 MiB. Of a git-lfs pointer, an HTML page and the like the message says what
-/// it is and what to do.
+/// Throws: CheckpointError: kind IoError if it cannot be read; ConfigInvalid if it is invalid (tensor() is then the
+/// field) or larger than 4 MiB. For a git-lfs pointer, an HTML page and the like the message names the kind of file and
+/// the remedy.
 /// Source: transformers.GPT2Config.from_pretrained.
 template <class C>
 requires std::same_as<C, GPT2Config>
@@ -69,7 +69,7 @@ requires std::same_as<C, GPT2Config>
 
 namespace detail {
 
-/// The other name a field goes by, empty if it has none.
+/// A field's other name; empty if it has none.
 [[nodiscard]] inline std::string_view config_alias(std::string_view name) {
   if (name == "n_embd") return "hidden_size";
   if (name == "n_positions") return "max_position_embeddings";
@@ -78,7 +78,7 @@ namespace detail {
   return "";
 }
 
-/// Reads one JSON value into a field's type, and nothing that would need a conversion.
+/// Reads one JSON value into a field of the same type; does not convert.
 template <class Json>
 struct ConfigFieldReader {
   std::string_view name;
@@ -93,7 +93,7 @@ struct ConfigFieldReader {
       field = static_cast<Eigen::Index>(number);
     } else {
       const auto number = value.template get<std::int64_t>();
-      // A document that a program has built may have positive numbers with a sign.
+      // A document built by a program may have positive numbers of signed type.
       if (number > std::int64_t{(Limits::max)()}) fail("is too large");
       if (number < std::int64_t{(Limits::min)()}) fail("is less than 0");
       field = static_cast<Eigen::Index>(number);
@@ -188,7 +188,7 @@ void check_model_type(const Json& json) {
   }
 }
 
-/// A config of which only the fields are read that describe the embedding tables; the others keep their defaults.
+/// A config of which only the fields that describe the embedding tables are read; the others keep their defaults.
 /// Throws: ConfigError.
 [[nodiscard]] inline GPT2Config read_table_sizes(const nlohmann::json& json) {
   check_model_type(json);
@@ -211,13 +211,13 @@ void check_model_type(const Json& json) {
   }
 }
 
-/// What read() returns. A ConfigError becomes a CheckpointError of the file `path`.
+/// Returns read(). A ConfigError becomes a CheckpointError of the file `path`.
 template <class Read>
 [[nodiscard]] auto read_config(const std::string& path, const Read& read) {
   try {
     return read();
   } catch (const ConfigError& error) {
-    // The field moves from the problem to where CheckpointError has it.
+    // CheckpointError has the field as its tensor, so it is removed from the problem.
     std::string problem = error.what();
     const std::string prefix = "[gpt2.config_error] " + error.field() + (error.field().empty() ? "" : " = ");
     if (problem.starts_with(prefix)) problem.erase(0, prefix.size());

@@ -2,7 +2,7 @@
 #pragma once
 
 /// \file
-/// Devices: where an operation runs, and how it stores its results.
+/// Devices: the threads an operation runs on, and the way it stores its results.
 
 #include <concepts>
 #include <unsupported/Eigen/CXX11/Tensor>
@@ -12,8 +12,8 @@
 
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
 
-/// Where a large operation runs: Eigen::DefaultDevice (the calling thread), Eigen::ThreadPoolDevice, or
-/// anything with its numThreads() and parallelFor(n, cost, body(first, last)). Eigen has a ThreadPoolDevice
+/// The threads that a large operation runs on: Eigen::DefaultDevice (the calling thread), Eigen::ThreadPoolDevice, or
+/// any type with the latter's numThreads() and parallelFor(n, cost, body(first, last)). Eigen has a ThreadPoolDevice
 /// if EIGEN_USE_THREADS is defined before its headers. A call from a task of the device's own pool (one for which
 /// currentThreadId(), if the device has it, is not negative) runs in that task.
 template <class D>
@@ -33,11 +33,11 @@ enum class StorePolicy {
   streaming,  ///< past them
 };
 
-/// A device with a policy, to be given wherever a device may: `forward_into(ids, out, OnDevice{device, policy})`.
+/// A device with a policy; itself a device: `forward_into(ids, out, OnDevice{device, policy})`.
 /// Lifetime: refers to the device.
 template <Device D>
 struct OnDevice {
-  const D& device;                                    ///< where it runs
+  const D& device;                                    ///< the threads it runs on
   StorePolicy store_policy = StorePolicy::automatic;  ///< how results are stored
 
   /// The device's.
@@ -48,7 +48,7 @@ struct OnDevice {
       return device.numThreads();
     }
   }
-  /// The device's; -1 for a device that does not know its threads.
+  /// The device's; -1 if the device has no such function.
   [[nodiscard]] int currentThreadId() const {  // NOLINT(readability-identifier-naming): Eigen's name
     if constexpr (requires { device.currentThreadId(); }) {
       return device.currentThreadId();
@@ -67,7 +67,7 @@ struct OnDevice {
     }
   }
 };
-/// So that the device's type need not be named.
+/// Deduces the device's type.
 template <class D>
 OnDevice(const D&, StorePolicy) -> OnDevice<D>;
 

@@ -22,7 +22,7 @@ template <class H>
 concept MutableHidden = HiddenOfRank<H, 2> && Scalar<hidden_scalar_t<H>>;
 
 /// Inverted dropout, in place: each element is dropped with probability p and otherwise multiplied by
-/// 1 / (1 - p), which keeps its expectation. For training; in evaluation it is not called.
+/// 1 / (1 - p), which keeps its expectation. For training only.
 ///
 /// Whether an element is dropped depends on the seed, the step and its row-major number alone. So backward()
 /// regenerates forward()'s mask, every platform and any number of threads drop the same elements, and a
@@ -36,7 +36,7 @@ concept MutableHidden = HiddenOfRank<H, 2> && Scalar<hidden_scalar_t<H>>;
 class Dropout {
  public:
   /// \param p     the probability of an element to be dropped, to a multiple of 2^-32
-  /// \param seed  which of all masks
+  /// \param seed  selects the sequence of masks
   /// Throws: ArgumentError if p is outside [0, 1] or NaN.
   explicit Dropout(double p, std::uint64_t seed = default_seed);
 

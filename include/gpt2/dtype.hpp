@@ -14,8 +14,8 @@
 
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
 
-/// What a tensor's elements are: the format's 22 types, in the order in which the reference implementation
-/// sorts them, which puts those that need the largest alignment last.
+/// The type of a tensor's elements: the format's 22 types, in the order in which the reference implementation
+/// sorts them, with the largest alignments last.
 enum class DType : std::uint8_t {
   BOOL,
   F4,
@@ -47,7 +47,7 @@ enum class DType : std::uint8_t {
 /// The type of that name, or nothing.
 [[nodiscard]] constexpr std::optional<DType> parse_dtype(std::string_view name) noexcept;
 
-/// How many bits an element has; fewer than 8 for F4 and F6.
+/// The number of bits of an element; fewer than 8 for F4 and F6.
 [[nodiscard]] constexpr unsigned bits(DType dtype) noexcept;
 
 // Implementation.

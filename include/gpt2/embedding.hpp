@@ -35,9 +35,9 @@ struct EmbeddingOptions {
 
 /// A table of num_embeddings rows and embedding_dim columns, and the lookup of its rows by id.
 ///
-/// The table is owned, or borrowed from memory that others keep, such as a mapped checkpoint. Copies of an
-/// owning Embedding own a copy of the table; copies of a borrowing one borrow the same memory. The gradient is
-/// always owned, and copied along. Const member functions may be called from several threads at once.
+/// The table is owned, or borrowed from memory owned elsewhere, such as a mapped checkpoint. Copies of an owning
+/// Embedding own a copy of the table; copies of a borrowing one borrow the same memory. The gradient is always owned,
+/// and copied as well. Const member functions may be called from several threads at once.
 ///
 /// Source: torch.nn.Embedding.
 template <Scalar T>
@@ -48,7 +48,7 @@ class Embedding {
   Embedding(Index num_embeddings, Index embedding_dim, const EmbeddingOptions& options = {},
             std::uint64_t seed = default_seed);
 
-  /// A table that owns its weights, which are taken as they are.
+  /// A table that owns the given weights, unchanged.
   /// Shape: weight `[num_embeddings, embedding_dim]`.
   /// Throws: ArgumentError if padding_idx is out of range.
   explicit Embedding(Matrix<T> weight, const EmbeddingOptions& options = {})
@@ -121,8 +121,8 @@ class Embedding {
     detail::lookup_into(*this, ids, out, device, detail::ids_argument);
   }
 
-  /// Adds the gradient of a lookup to grad(): row ids[i] gets grad_output[i], in the order of the ids, the row at
-  /// padding_idx gets nothing. With scale_grad_by_freq each term is divided by how often its id occurs. Sums are
+  /// Adds the gradient of a lookup to grad(): grad_output[i] to row ids[i], in the order of the ids; nothing to the row
+  /// at padding_idx. With scale_grad_by_freq each term is divided by the number of times its id occurs. Sums are
   /// formed in Accumulator<T>. Allocates at the first call, and with scale_grad_by_freq a count for each row.
   /// Shape: ids `[n]`, grad_output `[n, embedding_dim]`; or ids `[batch, n]`, grad_output
   /// `[batch, n, embedding_dim]` or a matrix `[batch * n, embedding_dim]`; of T or Accumulator<T>.
@@ -136,7 +136,7 @@ class Embedding {
   /// backward() adds to zeros. The row at padding_idx is left out.
   /// Shape: as backward(); `[n]` rows and `[n, embedding_dim]` values for n different ids.
   /// Throws: as backward().
-  /// Complexity: O(n log n) in the number of ids; the size of the table does not matter.
+  /// Complexity: O(n log n) in the number of ids, whatever the size of the table.
   /// Source: torch.nn.Embedding(sparse=True), coalesced.
   template <Ids X, HiddenInput<T, ids_rank<X>> G, Device D = Eigen::DefaultDevice>
   [[nodiscard]] SparseGradient<Accumulator<T>> sparse_backward(const X& ids, const G& grad_output,

@@ -34,7 +34,7 @@ concept both_tables_must_be_Embedding = std::same_as<Wte, Embedding<T>> && std::
 ///
 /// Shapes, for all that follows. input_ids: `[seq_length]` or `[batch, seq_length]`. position_ids and
 /// token_type_ids: `[seq_length]`, `[1, seq_length]` or `[batch, seq_length]`; a single sequence is
-/// broadcast over the batch. PastLength{n} may stand for position ids n, n + 1, …. Result: `[seq_length, n_embd]` or
+/// broadcast over the batch. PastLength{n} may be given for position ids n, n + 1, …. Result: `[seq_length, n_embd]` or
 /// `[batch, seq_length, n_embd]`.
 ///
 /// Throws, in all that follows, with nothing written: IndexError if a token, token type or position is out of
@@ -117,7 +117,7 @@ class GPT2Embeddings {
               detail::StoredIds(token_type_ids));
   }
 
-  /// Puts the caller's vectors (soft prompts, say) in the place of wte's rows.
+  /// Embeds the caller's vectors (soft prompts, say) instead of rows of wte.
   /// Shape: inputs_embeds `[seq_length, n_embd]` gives a Matrix; `[batch, seq_length, n_embd]`, or a matrix
   /// `[batch * seq_length, n_embd]` with position ids or token types `[batch, seq_length]`, a Tensor3.
   template <HiddenInput<T, 2> E, PositionIds P, Device D = Eigen::DefaultDevice>
@@ -225,7 +225,7 @@ class GPT2Embeddings {
                      const Positions& positions, const Tokens&... tokens);
 };
 
-/// Of two tables, the scalar that both give.
+/// Deduces the scalar that both tables give.
 template <Table Wte, Table Wpe>
 GPT2Embeddings(Wte, Wpe) -> GPT2Embeddings<table_scalar_t<Wte>, Wte, Wpe>;
 

@@ -2,13 +2,13 @@
 #pragma once
 
 /// \file
-/// The errors that the library throws on purpose. Each type carries what it reports as members, and says it in
-/// what() behind a stable tag:
+/// The errors that the library throws on purpose. Each type has the details as members, and in what() after a stable
+/// tag:
 ///
 ///     [gpt2.index_error] wte: input_ids[1, 3] = 50257 is outside [0, 50257)
 ///
-/// An operation that throws has changed nothing: all inputs are checked before the first write. Running out
-/// of memory stays std::bad_alloc.
+/// An operation that throws has changed nothing: all inputs are checked before the first write. If memory runs out,
+/// std::bad_alloc is thrown as usual.
 
 #include <array>
 #include <charconv>
@@ -44,7 +44,7 @@ requires std::is_arithmetic_v<Number>
   }
 }
 
-/// `[2, 3, 768]`, and `[]` for none.
+/// `[2, 3, 768]`; `[]` if there are no numbers.
 [[nodiscard]] inline std::string to_text(const std::vector<std::int64_t>& numbers) {
   std::string text = "[";
   for (const std::int64_t number : numbers) text += (text.size() > 1 ? ", " : "") + to_text(number);
@@ -61,7 +61,7 @@ requires std::is_arithmetic_v<Number>
 }
 
 /// The details of an error, shared by its copies: exceptions are copied while they are in flight, and a copy must
-/// not throw. There is no move, so that an error that was moved from still has its details.
+/// not throw. There is no move, so a moved-from error still has its details.
 template <class Details>
 class SharedDetails {
  public:
@@ -78,7 +78,7 @@ class SharedDetails {
 
 }  // namespace detail
 
-// A shared library whose symbols are hidden would otherwise throw a type of its own, which others cannot catch.
+// Otherwise a shared library with hidden symbols would throw a type of its own, which others cannot catch.
 #if defined(__GNUC__) && !defined(_WIN32)
 #define GPT2_EMBEDDINGS_VISIBLE __attribute__((visibility("default")))
 #else
@@ -94,9 +94,9 @@ class GPT2_EMBEDDINGS_VISIBLE Error : public std::runtime_error {
 /// An id, position or label is out of range.
 class GPT2_EMBEDDINGS_VISIBLE IndexError : public Error {
  public:
-  /// \param table        the table that was asked: see table()
+  /// \param table        the table used: see table()
   /// \param name         the argument that holds the value, e.g. "input_ids"
-  /// \param coordinates  where in the argument; empty if the value is not one of its elements
+  /// \param coordinates  the place in the argument; empty if the value is not one of its elements
   /// \param value        the value found
   /// \param bound        the end of the legal range [0, bound)
   /// \param remark       more about the range, appended to the message
@@ -107,12 +107,12 @@ class GPT2_EMBEDDINGS_VISIBLE IndexError : public Error {
         details_(Details{std::string(table), std::string(name), std::move(coordinates), saturated(value),
                          bound}) {}
 
-  /// The thing that was asked: the tables "wte" and "wpe", "embedding" for one on its own, "lm_head" for the head, "dense"
-  /// for a matrix that a sparse gradient is added to; empty if there was none, as in position_ids_like().
+  /// The table used: "wte" or "wpe", "embedding" for one on its own, "lm_head" for the head, "dense" for a matrix that
+  /// a sparse gradient is added to; empty if there was no table, as in position_ids_like().
   [[nodiscard]] const std::string& table() const noexcept { return details_->table; }
   /// The argument that holds the value, e.g. "input_ids".
   [[nodiscard]] const std::string& name() const noexcept { return details_->name; }
-  /// Where in the argument: `[i]` for rank 1, `[batch, i]` for rank 2, empty if not one of its elements.
+  /// The place in the argument: `[i]` for rank 1, `[batch, i]` for rank 2, empty if not one of its elements.
   [[nodiscard]] const std::vector<std::int64_t>& coordinates() const noexcept {
     return details_->coordinates;
   }
@@ -152,7 +152,7 @@ class GPT2_EMBEDDINGS_VISIBLE IndexError : public Error {
 /// Shapes do not fit each other.
 class GPT2_EMBEDDINGS_VISIBLE ShapeError : public Error {
  public:
-  /// \param table     the table that was asked: see IndexError::table()
+  /// \param table     the table used: see IndexError::table()
   /// \param name      the argument whose shape is wrong: "out"
   /// \param expected  the shape or shapes that fit, as text: "[4, 8]", "[4] or [1, 4]"
   /// \param found     the shape found, as text
@@ -161,7 +161,7 @@ class GPT2_EMBEDDINGS_VISIBLE ShapeError : public Error {
               ", expected " + std::string(expected)),
         details_(Details{std::string(table), std::string(name), std::string(expected), std::string(found)}) {}
 
-  /// The table that was asked, as IndexError::table(); empty if there was none, or several.
+  /// The table used, as IndexError::table(); empty if there was no table, or several.
   [[nodiscard]] const std::string& table() const noexcept { return details_->table; }
   /// The argument whose shape is wrong: "out".
   [[nodiscard]] const std::string& name() const noexcept { return details_->name; }
@@ -205,14 +205,14 @@ class GPT2_EMBEDDINGS_VISIBLE ArgumentError : public Error {
 
   /// Something is missing.
   /// \param name      its name, e.g. "grad"
-  /// \param sentence  that it is missing, and what to do
+  /// \param sentence  says that it is missing, and the remedy
   ArgumentError(std::string_view name, std::string_view sentence)
       : Error("[gpt2.argument_error] " + std::string(sentence)),
         details_(Details{std::string(name), {}, 0}) {}
 
   /// The option or argument, e.g. "padding_idx".
   [[nodiscard]] const std::string& name() const noexcept { return details_->name; }
-  /// Where in the argument: `[i]` for rank 1, `[batch, i]` for rank 2; empty for an option.
+  /// The place in the argument: `[i]` for rank 1, `[batch, i]` for rank 2; empty for an option.
   [[nodiscard]] const std::vector<std::int64_t>& coordinates() const noexcept {
     return details_->coordinates;
   }
@@ -228,7 +228,7 @@ class GPT2_EMBEDDINGS_VISIBLE ArgumentError : public Error {
   detail::SharedDetails<Details> details_;
 };
 
-/// A GPT2Config, or the JSON it is read from, is wrong.
+/// A GPT2Config, or the JSON it is read from, is invalid.
 class GPT2_EMBEDDINGS_VISIBLE ConfigError : public Error {
  public:
   /// \param field    the field, as the file spells it; empty if the text is not JSON
@@ -239,8 +239,7 @@ class GPT2_EMBEDDINGS_VISIBLE ConfigError : public Error {
               std::string(value) + (value.empty() && field.empty() ? "" : " ") + std::string(problem)),
         details_(Details{std::string(field), std::string(value)}) {}
 
-  /// The field, as the file spells it: "hidden_size" if that is where n_embd was read from. Empty if the text is
-  /// not JSON.
+  /// The field, as the file spells it: "hidden_size" if n_embd was read from that. Empty if the text is not JSON.
   [[nodiscard]] const std::string& field() const noexcept { return details_->field; }
   /// The value found, as JSON; in words if it nests too deep for that.
   [[nodiscard]] const std::string& value() const noexcept { return details_->value; }
@@ -253,8 +252,8 @@ class GPT2_EMBEDDINGS_VISIBLE ConfigError : public Error {
   detail::SharedDetails<Details> details_;
 };
 
-/// The kinds of CheckpointError: all faults of the files of a checkpoint. The first have the
-/// names that the reference implementation of safetensors (the Rust crate) gives to its errors.
+/// The kinds of CheckpointError: all faults of the files of a checkpoint. The first have the names of errors in the
+/// reference implementation of safetensors (the Rust crate).
 namespace kinds {
 inline constexpr std::string_view header_too_small = "HeaderTooSmall";
 inline constexpr std::string_view header_too_large = "HeaderTooLarge";

@@ -40,7 +40,7 @@ inline constexpr bool has_memory<H> = DenseOf<H>::InnerStrideAtCompileTime == 1 
 
 }  // namespace detail
 
-// Concepts with the words of a compiler's message, which shows the first that is not met.
+// Concepts named for compilers' diagnostics, which show the first one that is not satisfied.
 
 /// gpt2::Matrix is row-major, Eigen::MatrixXf is not.
 template <class H>
@@ -59,7 +59,7 @@ concept MatrixHidden = detail::Dense<H> && hidden_states_must_be_row_major<H> &&
 template <class H>
 concept TensorHidden = hidden_states_must_be_row_major<H> && detail::is_tensor3<std::remove_cvref_t<H>>;
 
-/// The scalar of hidden states, const where H cannot be written through.
+/// The scalar of hidden states; const if H cannot be written through.
 template <class H>
 requires MatrixHidden<H> || TensorHidden<H>
 using hidden_scalar_t = std::remove_pointer_t<decltype(std::declval<std::remove_reference_t<H>&>().data())>;
@@ -77,7 +77,7 @@ concept HiddenOfRank =
     hidden_states_must_be_row_major<H> && hidden_states_must_be_in_memory_not_an_expression<H> &&
     hidden_states_must_be_a_matrix_or_for_ids_of_rank_2_a_Tensor3<H, rank>;
 
-/// Output is written to: `const` objects and maps of const memory are not.
+/// Neither a `const` object nor a map of const memory.
 template <class H>
 concept output_must_be_writable = !std::is_const_v<hidden_scalar_t<H>>;
 
@@ -92,12 +92,12 @@ concept hidden_states_must_be_of_the_tables_scalar_or_its_Accumulator =
     std::same_as<std::remove_const_t<hidden_scalar_t<H>>, T> ||
     std::same_as<std::remove_const_t<hidden_scalar_t<H>>, Accumulator<T>>;
 
-/// Where a result in T can be written: writable hidden states of T or a wider type.
+/// The output for a result in T: writable hidden states of T or a wider type.
 template <class H, class T, int rank>
 concept HiddenOutput =
     HiddenOfRank<H, rank> && output_must_be_writable<H> && output_must_be_of_the_tables_scalar_or_wider<H, T>;
 
-/// Hidden states that are read: of T, or of the type its sums are formed in.
+/// Hidden states to read: of T, or of the type its sums are formed in.
 template <class H, class T, int rank>
 concept HiddenInput =
     HiddenOfRank<H, rank> && hidden_states_must_be_of_the_tables_scalar_or_its_Accumulator<H, T>;

@@ -76,11 +76,11 @@ requires(!Dense<X> && tensor_rank<X> == 0 && std::ranges::random_access_range<co
 
 }  // namespace detail
 
-/// The scalar of X as ids; some class if X neither is an Eigen expression or tensor nor a range.
+/// The scalar of X as ids; detail::NoIds if X is neither an Eigen expression or tensor nor a range.
 template <class X>
 using id_scalar_t = typename detail::IdScalar<std::remove_cvref_t<X>>::type;
 
-// Concepts with the words of a compiler's message, which shows the first that is not met.
+// Concepts named for compilers' diagnostics, which show the first one that is not satisfied.
 
 /// Ids come in an Eigen vector, matrix or array, a tensor, or a range.
 template <class X>
@@ -100,7 +100,8 @@ template <class I>
 concept Id = ids_must_be_integers_not_floating_point_or_bool<I>;
 
 /// The ids that lookups accept, all of integers: an Eigen vector (rank 1) or matrix (rank 2) of any kind; a tensor of
-/// rank 1 or 2; or a sized random-access range (rank 1). Ids that are not strided memory (expressions, deques, views) are copied first.
+/// rank 1 or 2; or a sized random-access range (rank 1). Ids that are not strided memory (expressions, deques, views)
+/// are copied first.
 template <class X>
 concept Ids = ids_must_be_an_Eigen_object_or_a_range<X> && ids_must_have_rank_1_or_2<X> && Id<id_scalar_t<X>>;
 

@@ -26,7 +26,7 @@ struct NamedParameter {
 
 namespace detail {
 
-/// A fresh wpe: a function of the seed, n_positions, n_embd and initializer_range alone.
+/// A fresh wpe, which depends on the seed, n_positions, n_embd and initializer_range alone.
 template <Scalar T>
 [[nodiscard]] Embedding<T> fresh_wpe(const GPT2Config& config, std::uint64_t seed) {
   config.validate();
@@ -46,7 +46,7 @@ template <Scalar T>
 template <Scalar T>
 class GPT2PositionEmbeddings {
  public:
-  /// A fresh table, N(0, initializer_range²): the wpe GPT2Embeddings has for the same config and seed.
+  /// A fresh table, N(0, initializer_range²): the wpe of GPT2Embeddings for the same config and seed.
   /// Throws: ConfigError if config is not valid; ArgumentError if no memory could hold the table.
   explicit GPT2PositionEmbeddings(const GPT2Config& config, std::uint64_t seed = default_seed)
       : wpe(detail::fresh_wpe<T>(config, seed)) {}

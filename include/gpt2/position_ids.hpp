@@ -2,8 +2,8 @@
 #pragma once
 
 /// \file
-/// Position ids: which row of wpe each token gets. Counting from 0, going on after a cache, under an
-/// attention mask, and for several documents packed into one row.
+/// Position ids: the row of wpe for each token. Counted from 0, after a cache, under an attention mask, and for
+/// several documents packed into one row.
 
 #include <concepts>
 #include <cstdint>
@@ -17,9 +17,9 @@
 
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
 
-/// The number of tokens in the key-value cache: positions go on from there. May stand
-/// wherever GPT2Embeddings takes position ids. It is the same for each sequence of a batch; after padded
-/// ones, position_ids_from_attention_mask() of the longer mask has the positions.
+/// The number of tokens in the key-value cache: positions continue from there. GPT2Embeddings takes it in place of
+/// position ids. It is the same for each sequence of a batch; after padded ones, take the positions from
+/// position_ids_from_attention_mask() of the longer mask.
 struct PastLength {
   /// No tokens.
   constexpr PastLength() = default;
@@ -61,7 +61,7 @@ concept MaskArgument = is_mask<X>;
 
 }  // namespace detail
 
-/// 0, 1, … up to but without `end`. The arguments of all three forms are converted to I, int64 unless named:
+/// 0, 1, … up to, but without, `end`. The arguments of all three forms are converted to I, int64 by default:
 /// arange<double>(2.5) counts to 2, arange(2.5) to 1.
 /// Shape: `[max(0, end)]`.
 /// Throws: ArgumentError if end is negative or not finite.
@@ -69,7 +69,7 @@ concept MaskArgument = is_mask<X>;
 template <Countable I = std::int64_t>
 [[nodiscard]] Eigen::Matrix<I, Eigen::Dynamic, 1> arange(std::type_identity_t<I> end);
 
-/// start, start + 1, … up to but without `end`.
+/// start, start + 1, … up to, but without, `end`.
 /// Shape: `[ceil(end - start)]`.
 /// Throws: ArgumentError if end lies before start or either is not finite.
 /// Source: torch.arange.
@@ -87,8 +87,8 @@ template <Countable I = std::int64_t>
                                                          std::type_identity_t<I> end,
                                                          std::type_identity_t<I> step);
 
-/// past_length, past_length + 1, … for every sequence of input_ids, in their scalar and rank. Knows no table,
-/// so it checks no n_positions.
+/// past_length, past_length + 1, … for every sequence of input_ids, in their scalar and rank. There is no table to
+/// check against, so n_positions is not checked.
 /// Shape: as input_ids: `[seq_length]` or `[batch, seq_length]`.
 /// Throws: ArgumentError if past_length is negative or more than an Index holds; IndexError if the last position does
 /// not fit the scalar.
@@ -97,9 +97,9 @@ template <Ids X, Id N = Index>
 template <Id I, Id N = Index>
 [[nodiscard]] IdVector<I> position_ids_like(std::initializer_list<I> input_ids, N past_length = 0);
 
-/// The positions of the real tokens of a padded batch: 0, 1, … counting only places with mask 1;
-/// places with mask 0 get masked_position, which must be a row of wpe, although its values do not matter.
-/// Left, right and inner padding.
+/// The positions of the real tokens of a padded batch: 0, 1, … counting only places with mask 1; places with mask 0
+/// get masked_position, which must be a row of wpe, although its values do not matter. Padding may be left, right or
+/// inside.
 /// Shape: as attention_mask: `[batch, seq_length]`, or `[seq_length]` for one sequence.
 /// Throws: ArgumentError if a mask value is neither 0 nor 1 or masked_position is negative.
 /// Source: transformers' generate: cumsum(attention_mask) - 1, masked places filled with 0 (5.x) or 1 (4.x).

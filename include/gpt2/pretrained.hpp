@@ -48,33 +48,33 @@ struct PretrainedScalar<GPT2PositionEmbeddings<T>> {
 
 }  // namespace detail
 
-/// What can be loaded from a checkpoint beside its config: GPT2Embeddings<T> and GPT2PositionEmbeddings<T>.
+/// The layers that can be loaded from a checkpoint: GPT2Embeddings<T> and GPT2PositionEmbeddings<T>.
 template <class E>
 concept Pretrained = requires {
   typename detail::PretrainedScalar<E>::type;
 };
 
-/// Loads an embedding layer from a checkpoint: its tables, found and checked as Checkpoint says. Other tensors do not
-/// matter, nor do those fields of config.json that say nothing of the tables. F64, F32, F16 and BF16 become any T,
+/// Loads an embedding layer from a checkpoint: its tables, found and checked as Checkpoint says. Other tensors are
+/// ignored, and so are fields of config.json that say nothing of the tables. F64, F32, F16 and BF16 become any T,
 /// rounded once, to nearest even.
 /// Shape: wte `[vocab_size, n_embd]`, wpe `[n_positions, n_embd]`, as config.json has them.
 /// Throws: CheckpointError: ConfigInvalid, IndexInvalid, TensorNotFound, AmbiguousTensor,
-/// UnexpectedDType, UnexpectedShape, IoError, or what SafeTensors::open throws.
+/// UnexpectedDType, UnexpectedShape, IoError, or any kind that SafeTensors::open throws.
 /// Complexity: mapped, a table whose type is T and whose bytes are aligned for it is not read at all.
 /// Otherwise the two tables are read, and nothing else.
-/// Lifetime: a table that is mapped keeps its pages, and is bound by what SafeTensors::open says of it.
+/// Lifetime: a mapped table keeps its pages; see SafeTensors::open for changes of the file.
 /// Source: transformers.PreTrainedModel.from_pretrained.
 template <Pretrained E>
 [[nodiscard]] E from_pretrained(const Checkpoint& checkpoint);
 
-/// The same by a path, as Checkpoint::open takes it.
+/// The same by the path that Checkpoint::open takes.
 template <Pretrained E>
 [[nodiscard]] E from_pretrained(const std::filesystem::path& path, LoadMode mode = LoadMode::mapped);
 
 /// Writes a checkpoint that from_pretrained and transformers read: model.safetensors, then config.json.
-/// The folder is made if it is missing; existing files are replaced, each whole or not at all, with their permission
-/// bits, and may be the ones that the tables are mapped from. The new ones have the two tables and the fields of
-/// GPT2Config, nothing else: saving over a full model discards its blocks.
+/// The folder is created if it is missing; existing files are replaced, each whole or not at all, with their permission
+/// bits, and may be the ones that the tables are mapped from. The new ones have only the two tables and the fields of
+/// GPT2Config: saving over a full model discards its blocks.
 /// Throws: ConfigError if config is not valid; ShapeError if the tables do not have its shapes;
 /// CheckpointError (IoError). In the first two cases nothing is written.
 /// Source: transformers.PreTrainedModel.save_pretrained.
@@ -86,7 +86,7 @@ void save_pretrained(const std::filesystem::path& folder, const GPT2Config& conf
 
 namespace detail {
 
-/// Throws: ShapeError unless a table has the shape that the config says.
+/// Throws: ShapeError unless a table has the shape of the config.
 template <Scalar T>
 void check_table(std::string_view name, const Embedding<T>& table, std::string_view rows_name, Index rows,
                  Index cols) {
@@ -119,12 +119,12 @@ template <Scalar T>
                                                                     : "bfloat16";
   check_utf8(config);
   nlohmann::json json;
-  to_json(json, config);  // not by a constructor, which would leak what it has where memory runs out
+  to_json(json, config);  // not by a constructor, which would leak its members if memory runs out
   json["dtype"] = dtype;  // transformers loads the model in this type
   return JsonDocument(std::move(json))->dump(2) + "\n";
 }
 
-/// Throws: CheckpointError (IoError) unless the folder is there afterwards.
+/// Throws: CheckpointError (IoError) unless the folder exists afterwards.
 inline void create_folder(const std::filesystem::path& folder) {
   std::error_code error;
   std::filesystem::create_directories(folder, error);
@@ -160,7 +160,7 @@ void save_pretrained(const std::filesystem::path& folder, const GPT2Config& conf
   const std::string text = detail::config_text<T>(config);
   detail::create_folder(folder);
 
-  // GPT2Model's names; GPT2LMHeadModel and the others find them by the prefix they know themselves.
+  // GPT2Model's names; GPT2LMHeadModel and the others add their own prefix.
   const std::array tensors{named_tensor("wte.weight", embeddings.wte),
                            named_tensor("wpe.weight", embeddings.wpe)};
   save_safetensors(folder / "model.safetensors", tensors);

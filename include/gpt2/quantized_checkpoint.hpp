@@ -42,10 +42,10 @@ std::array<NamedTensor, 3> named_tensor(std::string_view name, const QuantizedEm
 inline void save_quantized(const std::filesystem::path& path, std::string_view name,
                            const QuantizedEmbedding& table);
 
-/// Reads the table of that name from a checkpoint, or by a path as Checkpoint::open takes it: usually that of a file.
-/// Other tensors do not matter.
+/// Reads the table of that name from a checkpoint, or by the path that Checkpoint::open takes: usually that of a file.
+/// Other tensors are ignored.
 /// Throws: CheckpointError: TensorNotFound, UnexpectedDType, UnexpectedShape, UnexpectedValue for an invalid scale or
-/// offset, or what Checkpoint throws.
+/// offset, or any kind that Checkpoint throws.
 /// Complexity: O(the table's size); other tensors' bytes are not read.
 [[nodiscard]] inline QuantizedEmbedding load_quantized(const Checkpoint& checkpoint, std::string_view name);
 [[nodiscard]] inline QuantizedEmbedding load_quantized(const std::filesystem::path& path,
@@ -58,7 +58,7 @@ namespace detail {
 /// Matches any extent in an expected shape.
 inline constexpr std::uint64_t free_size = (std::numeric_limits<std::uint64_t>::max)();
 
-/// The tensor of that name, which must have a type and a shape.
+/// The tensor of that name, which must have the given type and shape.
 /// Throws: CheckpointError.
 [[nodiscard]] inline TensorView checked_tensor(const Checkpoint& checkpoint, const std::string& name,
                                                DType dtype, const std::vector<std::uint64_t>& shape) {

@@ -25,34 +25,33 @@ namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
 ///
 ///     scale / 2 + 2^-23 * (M + scale)
 ///
-/// half a step, and the rounding of floats. A scale is never less than the distance of the floats around M, so
-/// the first term dominates unless the range is tiny; a row of equal floats is kept
-/// exactly, with a scale of 0.
+/// half a step, and the rounding of floats. A scale is never less than the distance of the floats around M, so the
+/// first term dominates unless the range is tiny; a row of equal floats is kept exactly, with a scale of 0.
 ///
 /// It takes embedding_dim + 8 bytes for each row: 0.253 of a float table for GPT-2's 768 columns. Const
 /// member functions may be called from several threads at once.
 class QuantizedEmbedding {
  public:
   /// Quantises a table.
-  /// Throws: ArgumentError by the name "weight" and the coordinates [row, column] if an element is NaN or infinite, or a double
-  /// that no float comes near.
+  /// Throws: ArgumentError, with the name "weight" and the coordinates [row, column], if an element is NaN or infinite,
+  /// or a double beyond the range of float.
   template <Scalar T>
   explicit QuantizedEmbedding(const Embedding<T>& embedding);
 
   /// Takes existing parts, from a file, say.
   /// Shape: values `[num_embeddings, embedding_dim]`, scales and offsets `[num_embeddings]`.
-  /// Throws: ShapeError if scales or offsets do not have an element for each row; ArgumentError by the name
-  /// "scales" or "offsets" and the coordinate [row] if one is NaN or infinite, or a scale negative.
+  /// Throws: ShapeError if scales or offsets do not have an element for each row; ArgumentError, with the name
+  /// "scales" or "offsets" and the coordinate [row], if one is NaN or infinite, or a scale negative.
   QuantizedEmbedding(Matrix<std::int8_t> values, Eigen::VectorXf scales, Eigen::VectorXf offsets);
 
   /// The number of rows.
   [[nodiscard]] Index num_embeddings() const noexcept { return values_->rows(); }
   /// The number of columns.
   [[nodiscard]] Index embedding_dim() const noexcept { return values_->cols(); }
-  /// How many bytes the table takes: those of its three parts.
+  /// The bytes of the table's three parts.
   [[nodiscard]] std::size_t memory_bytes() const noexcept;
 
-  /// The int8 of the table.
+  /// The int8 values of the table.
   /// Shape: `[num_embeddings, embedding_dim]`.
   /// Lifetime: valid until the QuantizedEmbedding is assigned to or destroyed.
   [[nodiscard]] Eigen::Map<const Matrix<std::int8_t>> values() const& noexcept;

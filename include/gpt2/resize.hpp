@@ -14,7 +14,7 @@ namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
 
 /// How resize_token_embeddings() sizes and fills a table.
 struct ResizeOptions {
-  /// Round the number of rows up to a multiple of this; 0 does not.
+  /// Round the number of rows up to a multiple of this; 0 for no rounding.
   Index pad_to_multiple_of = 0;
   /// Draw new rows around the mean of the old ones, so that the logits of the new tokens start inconspicuous;
   /// else from N(0, 0.02²), as a fresh table.
@@ -27,12 +27,12 @@ struct ResizeOptions {
 ///
 /// New rows are normally distributed with the mean of all old rows and 1e-9 times their covariance (the sum
 /// of products divided by the number of rows). They are that mean itself if the covariance is not positive
-/// definite to a double's precision, as when there are no more rows than columns. Out of no rows at all, or
-/// without mean_resizing, they are N(0, 0.02²). They are computed in double, rounded once, and share nothing
-/// with the numbers that normal_() draws from the same seed.
+/// definite to a double's precision, as when there are no more rows than columns. If there are no old rows, or
+/// without mean_resizing, they are N(0, 0.02²). They are computed in double, rounded once, and independent of
+/// the numbers that normal_() draws from the same seed.
 ///
 /// The result owns its table and has no gradient. It has the options of the old table; a padding_idx beyond
-/// its end is gone.
+/// its end is dropped.
 /// Shape: `[new_num_tokens, embedding_dim]`, new_num_tokens rounded up.
 /// Throws: ArgumentError if new_num_tokens or pad_to_multiple_of is negative or makes the table too large.
 /// Complexity: if rows are drawn about the mean, O((num_embeddings + added) * embedding_dim²).
@@ -50,11 +50,11 @@ enum class PositionGrowth {
 };
 
 /// A position table for longer or shorter sequences. A shorter one is the first rows, whatever the growth;
-/// one grown out of no rows is zero. Interpolation is computed in double and rounded once; a row that falls
-/// on an old one is that one, bit for bit.
+/// a table without rows grows to zeros. Interpolation is computed in double and rounded once; a row at the
+/// place of an old one is that one, bit for bit.
 ///
 /// The result owns its table and has no gradient. It has the options of the old table; a padding_idx beyond
-/// its end is gone.
+/// its end is dropped.
 /// Shape: `[new_n_positions, embedding_dim]`.
 /// Throws: ArgumentError if new_n_positions is negative or makes the table too large.
 /// Complexity: O(new_n_positions * embedding_dim).

@@ -7,7 +7,7 @@
 ///     const auto file = gpt2::SafeTensors::open("model.safetensors");
 ///     const gpt2::TensorView wte = file["wte.weight"];   // dtype, shape, and bytes that lie in the file
 ///
-/// Everything about a file is checked when it is opened, before any of it is handed out.
+/// Everything about a file is checked when it is opened, before anything of it is returned.
 /// Source: the Rust crate safetensors, whose names for errors are the kinds of CheckpointError.
 
 #include <cstddef>
@@ -26,7 +26,7 @@
 
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
 
-/// A tensor: what it is, and where its bytes are. Little-endian, row-major, aligned to nothing in particular.
+/// A tensor: its type and shape, and its bytes. Little-endian, row-major, without any alignment.
 /// Lifetime: does not own the bytes.
 struct TensorView {
   DType dtype = DType::F32;          ///< of the elements
@@ -36,13 +36,13 @@ struct TensorView {
 
 /// A tensor to write.
 struct NamedTensor {
-  std::string name;   ///< under which it is found again
+  std::string name;   ///< its name in the file
   TensorView tensor;  ///< whose bytes are written
 };
 
 /// How a file's bytes come into memory.
 enum class LoadMode {
-  mapped,  ///< the file is mapped, and read where it is touched; replace it by a rename, do not modify it
+  mapped,  ///< the file is mapped, and each page read when touched; replace it by a rename, do not modify it
   copied,  ///< the file is read into memory, and no longer needed
 };
 
@@ -58,11 +58,11 @@ class SafeTensors {
   /// Opens and checks a file. Beyond what the reference implementation refuses, these are errors: duplicated
   /// names, a NUL in a name, more than 1,024 dimensions, more than 100,000 metadata entries.
   /// Throws: CheckpointError. Its kind is the reference implementation's name for the error; IoError if this is
-  /// not a regular file. Of a file that is often found in place of one (a git-lfs pointer, an HTML page, a pickle,
-  /// a zip archive, GGUF) the message says what it is and what to do.
+  /// not a regular file. For a file that is often found in place of one (a git-lfs pointer, an HTML page, a pickle,
+  /// a zip archive, GGUF) the message names the kind of file and the remedy.
   /// Complexity: O(n log n) in the number of tensors, and memory a few times the header's size. In mapped mode
   /// no tensor's bytes are read.
-  /// Lifetime: mapped, the file stays open, the pages of a tensor are mapped when it is first asked for, and its
+  /// Lifetime: mapped, the file stays open, the pages of a tensor are mapped when it is first accessed, and its
   /// bytes are the file's: changes in place show through, and after a truncation touching them raises SIGBUS.
   /// Replacing the file by a rename does no harm. A file system that cannot map is read instead.
   [[nodiscard]] static SafeTensors open(const std::filesystem::path& path, LoadMode mode = LoadMode::mapped);
@@ -75,7 +75,7 @@ class SafeTensors {
   [[nodiscard]] bool contains(std::string_view name) const;
 
   /// The tensor of that name.
-  /// Throws: CheckpointError: TensorNotFound, whose message names some that are there; IoError if it cannot be
+  /// Throws: CheckpointError: TensorNotFound, whose message names some existing tensors; IoError if it cannot be
   /// mapped.
   /// Complexity: O(log n).
   /// Lifetime: the bytes live as long as any copy of this object, or its owner(); so not of a temporary.
@@ -90,7 +90,7 @@ class SafeTensors {
   /// The bytes of one tensor by themselves: mapped, or read into memory that is aligned for every scalar, as the
   /// file was opened.
   /// Throws: CheckpointError: TensorNotFound, IoError.
-  /// Lifetime: they live as long as what is returned, and keep nothing else of the file.
+  /// Lifetime: they live as long as the returned pointer, and keep nothing else of the file.
   [[nodiscard]] std::shared_ptr<const std::byte> load(std::string_view name) const;
 
   /// The text the file carries beside the tensors, e.g. "format": "pt".
@@ -106,14 +106,14 @@ class SafeTensors {
 
   explicit SafeTensors(std::shared_ptr<const detail::SafeTensorsFile> file) : file_(std::move(file)) {}
 
-  /// The same, but that copied tensors are read when they are first asked for.
+  /// The same, except that copied tensors are read when they are first accessed.
   [[nodiscard]] static SafeTensors open_lazily(const std::filesystem::path& path, LoadMode mode);
 
   std::shared_ptr<const detail::SafeTensorsFile> file_;
 };
 
 /// Writes a file, byte for byte as the reference implementation does: tensors sorted by descending dtype,
-/// then by name. Metadata gets "format": "pt", which transformers asks for, unless it has a format. The
+/// then by name. Metadata gets "format": "pt", which transformers requires, unless it has a format. The
 /// file is written beside `path` and then renamed, so an old file is replaced whole or not at all, and
 /// `tensors` may lie in it. It keeps the old file's permission bits; a new one follows the umask.
 /// Throws: CheckpointError: InvalidTensorName for "__metadata__", a NUL, and duplicated names; InvalidHeader for

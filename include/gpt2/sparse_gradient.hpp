@@ -2,7 +2,7 @@
 #pragma once
 
 /// \file
-/// SparseGradient<A>: the gradient of a table of which a batch has touched only some rows.
+/// SparseGradient<A>: the gradient of the rows that a batch has used, without the table's other rows.
 
 #include <concepts>
 #include <cstdint>
@@ -40,7 +40,7 @@ void check_sparse(const IdVector<Index>& rows, const Matrix<A>& values) {
 
 }  // namespace detail
 
-/// The rows of a table that have a gradient, and their gradients: all that a row-wise optimizer needs.
+/// The rows of a table that have a gradient, and their gradients: sufficient for a row-wise optimizer.
 /// Source: a coalesced torch.sparse_coo_tensor, as torch.nn.Embedding(sparse=True) makes it.
 template <class A>
 struct SparseGradient {
@@ -55,8 +55,7 @@ struct SparseGradient {
   template <detail::DenseOfScalar<A> M>
   void add_to(M&& dense) const;
 
-  /// Adds another gradient of the same table to this one. Where both have a row, it is this one's plus the
-  /// other's.
+  /// Adds another gradient of the same table to this one. A row that both have is this one's plus the other's.
   /// Throws: ShapeError if they differ in columns; ArgumentError if the rows of either are not ascending.
   /// Complexity: O((n + m) * embedding_dim).
   SparseGradient& merge(const SparseGradient& other);

@@ -33,7 +33,7 @@ using RowsOf = decltype(stored_rows(std::declval<const E&>()));
 
 }  // namespace detail
 
-/// The scalar that lookups in a table give: T of an Embedding<T>, float of a QuantizedEmbedding.
+/// The scalar of a table's lookups: T of an Embedding<T>, float of a QuantizedEmbedding.
 template <Table E>
 using table_scalar_t = typename detail::RowsOf<E>::value_type;
 

@@ -28,7 +28,7 @@ void as_matrix(Tensor3<T>&&) = delete;
 template <class T>
 void as_matrix(const Tensor3<T>&&) = delete;
 
-/// A TensorMap is a view already, so a temporary one will do.
+/// A TensorMap is itself a view, so it may be a temporary.
 template <class T>
 [[nodiscard]] Eigen::Map<Matrix<T>> as_matrix(Eigen::TensorMap<Tensor3<T>> tensor) {
   return {tensor.data(), tensor.dimension(0) * tensor.dimension(1), tensor.dimension(2)};
@@ -72,7 +72,7 @@ void as_tensor3(Matrix<T>&&, Index, Index) = delete;
 template <class T>
 void as_tensor3(const Matrix<T>&&, Index, Index) = delete;
 
-/// A Map is a view already, so a temporary one will do.
+/// A Map is itself a view, so it may be a temporary.
 template <class T>
 [[nodiscard]] Eigen::TensorMap<Tensor3<T>> as_tensor3(Eigen::Map<Matrix<T>> matrix, Index batch,
                                                       Index seq_length) {

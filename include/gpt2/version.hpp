@@ -4,7 +4,7 @@
 /// \file
 /// The library's version. It is written here only: CMake reads it from this file.
 
-// Macros, so that `#if` can ask; everything else should use the constants below.
+// Macros for use in `#if`; everything else should use the constants below.
 /// gpt2::version_major, for `#if`.
 #define GPT2_EMBEDDINGS_VERSION_MAJOR 0
 /// gpt2::version_minor, for `#if`.
@@ -12,8 +12,8 @@
 /// gpt2::version_patch, for `#if`.
 #define GPT2_EMBEDDINGS_VERSION_PATCH 0
 
-// Two versions may live in one process, in libraries of their own, so the version is part of all names. Nobody writes it:
-// the namespace is inline.
+// Two versions may live in one process, in separate libraries, so the version is part of all mangled names. The
+// namespace is inline: callers do not write it.
 #define GPT2_EMBEDDINGS_ABI_NAME(major, minor, patch) v##major##_##minor##_##patch
 #define GPT2_EMBEDDINGS_ABI_OF(major, minor, patch) GPT2_EMBEDDINGS_ABI_NAME(major, minor, patch)
 #define GPT2_EMBEDDINGS_ABI                                                            \

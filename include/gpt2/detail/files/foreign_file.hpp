@@ -2,7 +2,7 @@
 #pragma once
 
 /// \file
-/// Files that are often found in place of a checkpoint's, and what to do about each.
+/// Files that are often found in place of a checkpoint's, and advice about each.
 
 #include <algorithm>
 #include <array>
@@ -16,8 +16,8 @@ namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 /// How many bytes of a file foreign_file_text() looks at.
 inline constexpr std::size_t foreign_file_bytes = 64;
 
-/// What a file is that cannot be read, by its first bytes, and what to do: the end of the sentence "path …". Empty
-/// if it is nothing known.
+/// The kind of a file that cannot be read, by its first bytes, and advice: the end of the sentence "path …". Empty
+/// if the kind is unknown.
 [[nodiscard]] constexpr std::string_view foreign_file_text(std::string_view begin) noexcept {
   begin = begin.substr(0, (std::min)(begin.size(), foreign_file_bytes));
   if (begin.starts_with("version https://git-lfs")) {

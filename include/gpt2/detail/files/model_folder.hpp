@@ -2,7 +2,7 @@
 #pragma once
 
 /// \file
-/// Where the files of a checkpoint are, by the path that a user gives.
+/// Finding the files of a checkpoint by the path that a user gives.
 
 #include <algorithm>
 #include <cstddef>
@@ -32,7 +32,7 @@ namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 }
 
 /// The snapshot that an entry of the Hugging Face cache (models--org--name) holds for its branch main.
-/// Throws: CheckpointError (IoError), which names the snapshots that are there.
+/// Throws: CheckpointError (IoError), which names the existing snapshots.
 [[nodiscard]] inline std::filesystem::path main_snapshot(const std::filesystem::path& entry) {
   constexpr std::uint64_t longest = 1024;
   const std::filesystem::path reference = entry / "refs" / "main";
@@ -81,7 +81,7 @@ struct ModelFolder {
     return found == foreign_weights.end() ? std::string_view() : *found;
   }
 
-  /// Throws: CheckpointError (IoError), with what could be the matter.
+  /// Throws: CheckpointError (IoError), with the probable reason.
   [[noreturn]] void fail_without_model() const {
     std::string problem = "has neither " + std::string(model_name) + " nor " + index_name;
     if (const std::string_view other = foreign(); !other.empty()) {
@@ -95,11 +95,11 @@ struct ModelFolder {
 };
 
 /// Finds the files of a checkpoint by the path to a folder, to a file with tensors or an index in one, or to an entry
-/// of the Hugging Face cache. They need not be there.
+/// of the Hugging Face cache. They need not exist.
 /// Throws: CheckpointError (IoError) for an entry of the cache without a snapshot for main.
 [[nodiscard]] inline ModelFolder find_model(const std::filesystem::path& path) {
   ModelFolder found;
-  // What is not there is taken for a folder, unless it is called like a file.
+  // A path that does not exist is taken for a folder, unless its name is that of a file.
   const bool is_file = is_there(path) ? !is_folder(path) : path.extension() == ".safetensors";
   if (is_file) {
     found.folder = path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");

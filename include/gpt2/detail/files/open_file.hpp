@@ -2,8 +2,8 @@
 #pragma once
 
 /// \file
-/// What the library asks of an operating system about files: the one place where platforms differ. posix.hpp and
-/// windows.hpp define it.
+/// The calls for files that the library needs of an operating system: the one place where platforms differ. posix.hpp
+/// and windows.hpp define them.
 
 #include <cstddef>
 #include <cstdint>
@@ -30,7 +30,7 @@ namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
   return std::filesystem::path(std::u8string(utf8.begin(), utf8.end()));
 }
 
-/// An open file, which is closed when it goes. Functions that fail set `error`, and clear it otherwise.
+/// An open file, which is closed by the destructor. Functions set `error` if they fail, and clear it otherwise.
 class OpenFile {
  public:
 #if defined(_WIN32)
@@ -68,7 +68,7 @@ class OpenFile {
 
   [[nodiscard]] FileStatus status(std::error_code& error) const noexcept;
 
-  /// Reads up to out.size() bytes from `offset` on; fewer if the system likes, 0 at the file's end.
+  /// Reads up to out.size() bytes from `offset` on; the system may read fewer, and reads 0 at the file's end.
   [[nodiscard]] std::size_t read(std::uint64_t offset, std::span<std::byte> out,
                                  std::error_code& error) const noexcept;
 
@@ -80,7 +80,7 @@ class OpenFile {
 
   void close(std::error_code& error) noexcept;
 
-  /// What the offset of a mapping is a multiple of.
+  /// The offset of a mapping is a multiple of this.
   [[nodiscard]] static std::uint64_t map_granularity() noexcept;
 
   /// Part of the file as memory, read-only and private. Null without an error if this file cannot be mapped,
@@ -95,7 +95,7 @@ class OpenFile {
   Handle handle_ = none();
 };
 
-/// Renames a file, in place of the one that has the new name. Whoever has that one open or mapped keeps it.
+/// Renames a file and replaces the one that has the new name. Programs that have that one open or mapped keep it.
 void rename_over(const std::filesystem::path& from, const std::filesystem::path& to,
                  std::error_code& error) noexcept;
 

@@ -80,7 +80,7 @@ inline OpenFile OpenFile::create(const std::filesystem::path& path, const std::f
                   has_model ? ::mode_t{0600} : ::mode_t{0666});
   } while (file < 0 && errno == EINTR);
   error = file < 0 ? last_error() : std::error_code();
-  // Some file systems have no permissions to change. What is left then are fewer, never more.
+  // Some file systems have no permissions to change. The file then has fewer, never more.
   if (file >= 0 && has_model) static_cast<void>(::fchmod(file, old.st_mode & permission_bits));
   return OpenFile(file);
 }
@@ -131,7 +131,7 @@ inline void OpenFile::synchronise(std::error_code& error) noexcept {
 inline void OpenFile::close(std::error_code& error) noexcept {
   error.clear();
   if (handle_ == none()) return;
-  // Closed even if that fails; interrupted, there is nothing to do again.
+  // Closed even if the call fails; after an interruption it must not be repeated.
   if (::close(std::exchange(handle_, none())) != 0 && errno != EINTR) error = last_error();
 }
 

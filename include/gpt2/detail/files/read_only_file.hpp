@@ -28,7 +28,7 @@ class ReadOnlyFile {
 
   /// As UTF-8.
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
-  /// Lets go of the file, of which nothing can be read any more.
+  /// Closes the file. Nothing can be read from it afterwards.
   void close() noexcept {
     std::error_code ignored;  // nothing was written
     file_.close(ignored);
@@ -63,7 +63,7 @@ class ReadOnlyFile {
   [[noreturn]] void fail(std::string_view problem, const std::error_code& error) const {
     fail(std::string(problem) + ": " + error.message());
   }
-  /// Throws: CheckpointError if `size` bytes are more than memory can be asked for.
+  /// Throws: CheckpointError if `size` bytes are more than one allocation can have.
   [[nodiscard]] std::size_t memory_size(std::uint64_t size) const {
     if (size > static_cast<std::uint64_t>((std::numeric_limits<std::ptrdiff_t>::max)())) {
       fail("is larger than the address space");
@@ -83,7 +83,7 @@ inline ReadOnlyFile::ReadOnlyFile(const std::filesystem::path& path) : path_(pat
   file_ = OpenFile::to_read(path, error);
   if (error == std::errc::is_a_directory) fail("is a folder, not a file");
   if (error) fail("cannot be opened", error);
-  // The open file is asked, not the path: that might be another file by now.
+  // The status is the open file's, not the path's, which might name another file by now.
   const OpenFile::FileStatus status = file_.status(error);
   if (error) fail("cannot be examined", error);
   if (status.type != OpenFile::Type::regular) {
@@ -118,7 +118,7 @@ inline std::shared_ptr<const std::byte> ReadOnlyFile::read_copy(std::uint64_t of
 }
 
 inline std::shared_ptr<const std::byte> ReadOnlyFile::map(std::uint64_t offset, std::uint64_t size) const {
-  if (size == 0) return read_copy(offset, 0);  // no system maps nothing
+  if (size == 0) return read_copy(offset, 0);  // no system maps 0 bytes
   const std::uint64_t before = offset % OpenFile::map_granularity();
   std::error_code error;
   const std::shared_ptr<const std::byte> memory =

@@ -19,9 +19,9 @@
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 
 /// Writes `parts`, one after the other, to a temporary file beside `path`, and renames it to `path` once it is on
-/// the disk. Whoever has the old file open or mapped keeps the old one. The new one has the old one's permission
-/// bits; if there was none, those of any new file.
-/// Throws: CheckpointError (IoError). The old file is as it was then, and the temporary gone.
+/// the disk. Programs that have the old file open or mapped keep it. The new one has the old one's permission
+/// bits; if there was no old one, those of any new file.
+/// Throws: CheckpointError (IoError). Then the old file is as it was, and the temporary one is removed.
 inline void replace_file(const std::filesystem::path& path,
                          std::span<const std::span<const std::byte>> parts);
 

@@ -40,8 +40,8 @@ inline constexpr std::size_t max_rank = 1024;
 // An entry of a map costs more than ten times its shortest text.
 inline constexpr std::size_t max_metadata = 100'000;
 
-/// Some of the names of tensors, for a message: "a, b and 3 more"; "no tensors" if there are none. The elements of
-/// `named` are in order, and have a name.
+/// Some of the names of tensors, for a message: "a, b and 3 more"; "no tensors" if `named` is empty. Its elements are
+/// in order, and have a name.
 template <class Named>
 [[nodiscard]] std::string some_names(const Named& named) {
   constexpr std::size_t limit = 6;
@@ -56,18 +56,18 @@ template <class Named>
   return text;
 }
 
-/// What the header says of one tensor.
+/// One tensor's entry in the header.
 struct TensorEntry {
   std::string name;
   DType dtype = DType::F32;
   std::vector<std::uint64_t> shape;
-  std::uint64_t begin = 0;  ///< of the bytes, counted from where the header ends
+  std::uint64_t begin = 0;  ///< of the bytes, counted from the end of the header
   std::uint64_t end = 0;
 };
 
 struct SafeTensorsHeader {
   std::string path;
-  std::uint64_t data_begin = 0;  ///< where the header ends
+  std::uint64_t data_begin = 0;  ///< the end of the header
   std::map<std::string, std::string> metadata;
   /// Sorted by name. A deque, because a vector that grows needs three times the room for a moment.
   std::deque<TensorEntry> entries;
@@ -105,9 +105,9 @@ struct SafeTensorsHeader {
   return left * right;
 }
 
-/// How many bytes a tensor has.
-/// Throws: CheckpointError: ValidationOverflow if the count, multiplied from left to right, overflows in
-/// between, MisalignedSlice if it is not a whole number of bytes.
+/// The number of bytes of a tensor.
+/// Throws: CheckpointError: ValidationOverflow if the count, multiplied from left to right, overflows at any step,
+/// MisalignedSlice if it is not a whole number of bytes.
 [[nodiscard]] inline std::uint64_t tensor_size(const std::string& path, const std::string& name, DType dtype,
                                                std::span<const std::uint64_t> shape) {
   std::optional<std::uint64_t> product = 1;
@@ -133,7 +133,7 @@ class HeaderVisitor final : public JsonVisitor {
 
   void end() override {
     switch (place_) {
-      case Place::outside:  // where nothing can end
+      case Place::outside:  // impossible: nothing is open
       case Place::header:
         place_ = Place::outside;
         break;
@@ -294,8 +294,8 @@ inline void check_for_nul(const std::string& path, std::string_view name) {
   throw CheckpointError(path, printable(name), kinds::invalid_tensor_name, "the name has a NUL");
 }
 
-/// Checks that the tensors have the sizes they claim and are contiguous, from
-/// where the header ends to where the file ends. Leaves them sorted by their place.
+/// Checks that the tensors have the sizes they claim and are contiguous, from the end of the header to the end of the
+/// file. Leaves them sorted by their place.
 /// Throws: CheckpointError.
 inline void check_layout(SafeTensorsHeader& header, std::uint64_t data_size) {
   std::sort(header.entries.begin(), header.entries.end(),
@@ -335,7 +335,7 @@ inline void check_layout(SafeTensorsHeader& header, std::uint64_t data_size) {
 [[nodiscard]] inline SafeTensorsHeader read_header(const ReadOnlyFile& file) {
   constexpr std::uint64_t prefix = sizeof(std::uint64_t);
   const auto fail = [&](std::string_view kind, const std::string& problem) {
-    // Whatever is wrong with a file of another kind, what helps is to know what it is.
+    // For a file of another kind, the message that helps is the one that names the kind.
     const std::string begin = file.read_text(0, (std::min)(file.size(), std::uint64_t{foreign_file_bytes}));
     const std::string_view foreign = foreign_file_text(begin);
     throw CheckpointError(file.path(), "", kind, foreign.empty() ? problem : std::string(foreign));

@@ -24,8 +24,8 @@ namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 
 inline constexpr std::size_t max_shards = 100'000;
 
-/// Says what is wrong with the name of a shard, nothing if it may be opened. The name is all there is to
-/// judge by: in the Hugging Face cache, shards are symbolic links that lead out of the folder.
+/// The fault of a shard's name, as the end of a sentence; empty if it may be opened. Only the name can be judged: in
+/// the Hugging Face cache, shards are symbolic links that lead out of the folder.
 [[nodiscard]] inline std::string_view shard_name_fault(std::string_view name) {
   if (name.empty()) return "is empty";
   for (const char character : name) {
@@ -49,7 +49,7 @@ struct ShardedTensor {
   std::size_t shard = 0;  ///< its place in ShardIndex::shards
 };
 
-/// What a model.safetensors.index.json says.
+/// The contents of a model.safetensors.index.json.
 struct ShardIndex {
   std::string path;                   ///< of the index itself, as UTF-8
   std::vector<std::string> shards;    ///< their names, as UTF-8
@@ -63,7 +63,7 @@ struct ShardIndex {
   }
 };
 
-/// Reads an index: checks the weight_map and keeps it. Other members do not matter.
+/// Reads an index: checks the weight_map and keeps it. Other members are ignored.
 class IndexVisitor final : public JsonVisitor {
  public:
   explicit IndexVisitor(ShardIndex& index) : index_(index) {}

@@ -2,9 +2,8 @@
 #pragma once
 
 /// \file
-/// JSON as RFC 8259 has it and nothing else, for files that may be hostile. nlohmann/json alone takes a NUL
-/// byte as the end of the text, skips a byte order mark, keeps the last of two equal keys and nests without
-/// end.
+/// JSON exactly as RFC 8259 defines it, for files that may be hostile. nlohmann/json alone takes a NUL byte as the end
+/// of the text, skips a byte order mark, keeps the last of two equal keys and does not limit nesting.
 
 #include <algorithm>
 #include <cstddef>
@@ -21,12 +20,12 @@
 
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 
-/// How deep arrays and objects may nest; as deep as the reference implementation of safetensors allows.
+/// The depth to which arrays and objects may nest; the reference implementation of safetensors has the same limit.
 inline constexpr std::size_t max_json_depth = 127;
 
-/// What a text says, piece by piece, in the order of the text. Each scalar comes as a json of its own:
-/// integers without a sign as unsigned, integers with a minus as signed, every number with a fraction or an
-/// exponent as floating-point. A visitor may throw to end the reading.
+/// Receives the parts of a text in their order. Each scalar is passed as a json: integers without a sign as unsigned,
+/// integers with a minus as signed, every number with a fraction or an exponent as floating-point. A visitor may throw
+/// to stop the parser.
 class JsonVisitor {
  public:
   virtual ~JsonVisitor() = default;
@@ -77,22 +76,22 @@ class JsonDocument {
   nlohmann::json json_;
 };
 
-/// Reads `text` and tells `visitor` what is in it. Duplicate keys are noticed where their object ends.
-/// Throws: JsonFault, and what the visitor throws.
-/// Complexity: O(n log n) time; the memory is the longest string, and the keys of the objects that are open.
+/// Parses `text` and passes its parts to `visitor`. Duplicate keys are detected at the end of their object.
+/// Throws: JsonFault, and any exception of the visitor.
+/// Complexity: O(n log n) time; the memory is the longest string, and the keys of the open objects.
 inline void parse_strict_json(std::string_view text, JsonVisitor& visitor);
 
 /// Reads `text` into memory.
 /// Throws: JsonFault.
 [[nodiscard]] inline JsonDocument parse_strict_json(std::string_view text);
 
-/// Where `text` stops being UTF-8; npos if it is UTF-8 throughout.
+/// The position of the first byte of `text` that is not UTF-8; npos if there is none.
 [[nodiscard]] inline std::size_t find_invalid_utf8(std::string_view text) noexcept;
 
 /// `text` for a message: on one line, control characters escaped as in JSON, cut off after `limit` bytes.
 [[nodiscard]] inline std::string printable(std::string_view text, std::size_t limit = 200);
 
-/// A JSON value for a message: compact, cut off where it gets long, in words where it nests too deep.
+/// A JSON value for a message: compact, cut off if it is long, in words if it nests too deep.
 template <class Json>
 [[nodiscard]] std::string printable_json(const Json& value);
 
@@ -104,7 +103,7 @@ inline std::size_t find_invalid_utf8(std::string_view text) noexcept {
   };
   for (std::size_t at = 0; at < text.size();) {
     const unsigned lead = byte(at);
-    // The second byte's range is narrower behind some leads: no overlong forms, no surrogates, nothing above
+    // The second byte's range is narrower after some leads: no overlong forms, no surrogates, nothing above
     // U+10FFFF.
     unsigned low = 0x80;
     unsigned high = 0xBF;
@@ -160,8 +159,7 @@ std::string printable_json(const Json& value) {
   return printable(value.dump(-1, ' ', false, Json::error_handler_t::replace));
 }
 
-/// The keys of the objects that are open, packed into one string: a text made of short keys must not cost
-/// many times its size.
+/// The keys of the open objects, packed into one string: a text made of short keys must not cost many times its size.
 class OpenKeys {
  public:
   void begin_object() { firsts_.push_back(ends_.size()); }
@@ -171,7 +169,7 @@ class OpenKeys {
     ends_.push_back(text_.size());
   }
 
-  /// Closes the innermost object. Returns a key it has twice, or nothing.
+  /// Closes the innermost object. Returns a duplicate key, or nothing.
   [[nodiscard]] std::optional<std::string> end_object() {
     const std::size_t first = firsts_.back();
     const std::size_t begin = first == 0 ? 0 : ends_[first - 1];
@@ -196,7 +194,7 @@ class OpenKeys {
   std::vector<std::size_t> firsts_;
 };
 
-/// Stands between nlohmann's parser and a visitor, and checks what the parser does not.
+/// Connects nlohmann's parser to a visitor, and makes the checks that the parser lacks.
 class StrictJsonReader final : public nlohmann::json::json_sax_t {
  public:
   StrictJsonReader(std::string_view text, JsonVisitor& visitor) : text_(text), visitor_(visitor) {}
@@ -252,7 +250,7 @@ class StrictJsonReader final : public nlohmann::json::json_sax_t {
       if (depth_ == 1) throw JsonFault("overflows a double", member_, number);
       fail("has the number " + number + ", which overflows a double");
     }
-    // The parser has stopped at the first character that does not fit, counting from 1.
+    // The parser has stopped at the first unexpected character, counted from 1.
     const std::size_t at = (std::min)(position == 0 ? 0 : position - 1, text_.size());
     for (const std::string_view literal : {"NaN", "Infinity"}) {
       if (!text_.substr(at).starts_with(literal)) continue;
@@ -260,7 +258,7 @@ class StrictJsonReader final : public nlohmann::json::json_sax_t {
                " is no JSON value, though Python writes it,",
            at);
     }
-    // Of the parser's message, what is wrong; it also has a place, and the token, which may be very long.
+    // Only the fault of the parser's message, which also has a place, and the token, which may be very long.
     std::string_view detail = error.what();
     if (const std::size_t begin = detail.find("syntax error"); begin != detail.npos) {
       detail.remove_prefix(begin);
@@ -303,12 +301,11 @@ inline void parse_strict_json(std::string_view text, JsonVisitor& visitor) {
     reader.fail("is not JSON: it has a NUL byte", at);
   }
   if (const std::size_t at = find_invalid_utf8(text); at != text.npos) reader.fail("is not UTF-8", at);
-  // sax_parse wants iterators or a pointer with a size; an empty text is a null pointer for some
-  // string_views.
+  // By iterators, as some empty string_views are null pointers.
   nlohmann::json::sax_parse(text.begin(), text.end(), &reader);
 }
 
-/// Makes a document of what it is told.
+/// Builds a document from the parts of a text.
 class JsonBuilder final : public JsonVisitor {
  public:
   void begin_object() override { open_.push_back(&add(nlohmann::json::object())); }
@@ -323,7 +320,7 @@ class JsonBuilder final : public JsonVisitor {
   nlohmann::json& add(nlohmann::json&& value) {
     if (open_.empty()) return *document_ = std::move(value);
     nlohmann::json& parent = *open_.back();
-    // Its members stay where they are: those of an object in nodes, and an array grows while none of them is open.
+    // Pointers to its members stay valid: an object has them in nodes, and an array grows only while none is open.
     if (parent.is_object()) {
       const auto [member, is_new] =
           parent.get_ref<nlohmann::json::object_t&>().try_emplace(key_, std::move(value));

@@ -2,8 +2,8 @@
 #pragma once
 
 /// \file
-/// Files by the calls of Windows. They are declared here, as windows.h has them, because that defines macros which
-/// break the headers that follow it.
+/// Files by the calls of Windows. They are declared here as in windows.h, because windows.h defines macros that break
+/// headers included after it.
 
 #if defined(_WIN32)
 
@@ -78,7 +78,7 @@ inline constexpr unsigned long error_sharing_violation = 32;
 inline constexpr unsigned long error_handle_eof = 38;
 inline constexpr unsigned long error_user_mapped_file = 1224;
 
-/// OVERLAPPED, of which the offset is used.
+/// OVERLAPPED, of which only the offset is used.
 struct Overlapped {
   std::uintptr_t internal = 0;
   std::uintptr_t internal_high = 0;
@@ -87,7 +87,7 @@ struct Overlapped {
   void* event = nullptr;
 };
 
-/// How the names of files begin that were mapped when they were replaced, and how those end.
+/// Begin and end of the names of files that were mapped when they were replaced, and so were moved aside.
 inline constexpr std::wstring_view aside_begin = L".gpt2-";
 inline constexpr std::wstring_view aside_end = L".old";
 
@@ -97,8 +97,8 @@ inline constexpr std::wstring_view aside_end = L".old";
   return name.starts_with(aside_begin) && name.ends_with(aside_end);
 }
 
-/// Deletes the file of a mapping that is gone, if it was moved aside meanwhile. Others may still have it mapped:
-/// then the last of them deletes it.
+/// Deletes the file of a mapping that has ended, if it was moved aside meanwhile. If others still have it mapped, the
+/// last of them deletes it.
 inline void close_and_clean_up(void* file) noexcept {
   std::array<wchar_t, 2048> path{};
   const unsigned long size =
@@ -108,7 +108,7 @@ inline void close_and_clean_up(void* file) noexcept {
   ::DeleteFileW(path.data());
 }
 
-/// Deletes what is left of files that were moved aside by programs which have ended since.
+/// Deletes files that were moved aside by programs which have ended since.
 inline void clean_up(const std::filesystem::path& folder) noexcept {
   try {
     std::error_code error;
@@ -116,7 +116,7 @@ inline void clean_up(const std::filesystem::path& folder) noexcept {
          file.increment(error)) {
       if (is_aside(file->path().native())) ::DeleteFileW(file->path().c_str());
     }
-  } catch (...) {  // no memory: the next file that is replaced is another occasion
+  } catch (...) {  // no memory: the next replacement tries again
   }
 }
 }  // namespace windows
@@ -135,7 +135,7 @@ inline OpenFile OpenFile::to_read(const std::filesystem::path& path, std::error_
   const Handle file = ::CreateFileW(path.c_str(), windows::generic_read, windows::share_all, nullptr,
                                     windows::open_existing, windows::attribute_normal, nullptr);
   error = file == none() ? last_error() : std::error_code();
-  // A folder is not opened like this, and should not look like a file that may not be read.
+  // A folder cannot be opened like this; the error should not be that of a file without permission to read.
   if (error && error.value() == static_cast<int>(windows::error_access_denied)) {
     const unsigned long attributes = ::GetFileAttributesW(path.c_str());
     if (attributes != windows::no_attributes && (attributes & windows::attribute_directory) != 0) {
@@ -217,9 +217,9 @@ inline std::shared_ptr<const std::byte> OpenFile::map(std::uint64_t offset, std:
       ::MapViewOfFile(section, windows::map_read, static_cast<unsigned long>(offset >> 32U),
                       static_cast<unsigned long>(offset & 0xFFFFFFFFU), size);
   if (memory == nullptr) error = last_error();
-  ::CloseHandle(section);  // the view keeps what it needs
+  ::CloseHandle(section);  // the view stays valid
   if (memory == nullptr) return nullptr;
-  // A handle of the mapping's own, by which it finds what has become of the file.
+  // The mapping's own handle, by which it finds the file's present name.
   std::array<wchar_t, 2048> path{};
   const unsigned long length =
       ::GetFinalPathNameByHandleW(handle_, path.data(), static_cast<unsigned long>(path.size()), 0);
@@ -261,7 +261,7 @@ inline void rename_over(const std::filesystem::path& from, const std::filesystem
   if (!move(to, aside)) return;
   if (move(from, to)) {
     error.clear();
-    ::DeleteFileW(aside.c_str());  // or whoever has it mapped does, at the end
+    ::DeleteFileW(aside.c_str());  // or the last mapping does, when it ends
   } else {
     error = last_error();
     static_cast<void>(move(aside, to));
