@@ -49,12 +49,12 @@ inline constexpr DType dtype_of<Eigen::half> = DType::F16;
 template <>
 inline constexpr DType dtype_of<Eigen::bfloat16> = DType::BF16;
 
-/// The files of a checkpoint, and what has been read of them.
+/// The files of a checkpoint, opened and read when they are first needed.
 class CheckpointFiles {
  public:
   CheckpointFiles(const std::filesystem::path& path, LoadMode mode) : found_(find_model(path)), mode_(mode) {
     if (!found_.model.empty()) return;
-    // Without a config either, that is the first thing to say.
+    // If there is no config either, that is the error to report.
     if (found_.foreign().empty()) static_cast<void>(table_sizes());
     found_.fail_without_model();
   }
@@ -164,7 +164,7 @@ class CheckpointFiles {
         "could be any of " + to_text(found.size()) + " tensors: " + list + (found.size() > 6 ? ", ..." : ""));
   }
 
-  /// wpe.weight behind one of `prefixes`, of which the last `decoys` are not allowed: beside an allowed one they
+  /// wpe.weight after one of `prefixes`, of which the last `decoys` are not allowed: beside an allowed one they
   /// make it ambiguous.
   [[nodiscard]] std::string wpe_behind(const std::string& wte, const std::vector<std::string>& prefixes,
                                        std::size_t decoys);
@@ -245,7 +245,7 @@ inline std::string CheckpointFiles::wpe_name() {
     const std::string prefix = prefix_of(head, head_weight);
     return wpe_behind(head, {prefix + std::string(transformer), prefix}, 0);
   }
-  // Without a token table, or with several, it has to be told by itself.
+  // Without a token table, or with several, it must be found by its own name.
   found = candidates(wpe_weight);
   check_unambiguous(wpe_weight, found);
   if (found.size() == 1) return found.front();

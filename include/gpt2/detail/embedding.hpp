@@ -27,7 +27,7 @@ namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
 
 namespace detail {
 
-/// How often each row of a table occurs in a lookup, if its gradient is divided by that; else empty.
+/// The number of times each row of a table occurs in a lookup, if its gradient is divided by that; else empty.
 template <Scalar T, class Rows, class I>
 [[nodiscard]] std::vector<Index> occurrences(const Embedding<T>& table, const RowsAtIds<Rows, I>& rows) {
   std::vector<Index> counts;
@@ -42,7 +42,7 @@ template <Scalar T, class Rows>
   return {};
 }
 
-/// Where the gradient of rows of a table is added. Its gradient has been allocated.
+/// The table's gradient, already allocated, as the target of a scatter for some rows.
 template <Scalar T, class Source>
 [[nodiscard]] auto scatter_to(Embedding<T>& table, const Source& rows) {
   const auto number = [rows](Index sequence, Index place) { return rows.number(sequence, place); };
@@ -70,7 +70,7 @@ void backward(Embedding<T>& table, const X& ids, const G& grad_output, const D& 
   add_gradient(table, shape, rows, occurrences(table, rows), gradient, device);
 }
 
-/// Checks ids and grad_output, then gathers the gradient of the rows that occur.
+/// Checks ids and grad_output, then forms the gradient of the rows that occur.
 template <Scalar T, Ids X, class G, class D>
 [[nodiscard]] SparseGradient<Accumulator<T>> sparse_backward(const Embedding<T>& table, const X& ids,
                                                              const G& grad_output, const D& device,

@@ -2,7 +2,7 @@
 #pragma once
 
 /// \file
-/// The definitions of embeddings.hpp. Each argument goes one way: stored, checked, a source of rows, the kernel.
+/// The definitions of embeddings.hpp. Each argument takes the same path: stored, checked, a source of rows, the kernel.
 
 #include <algorithm>
 #include <array>
@@ -29,7 +29,7 @@ inline constexpr ArgumentName out_argument{"", "out"};
 inline constexpr ArgumentName inputs_embeds_argument{"", "inputs_embeds"};
 inline constexpr ArgumentName grad_output_argument{"", "grad_output"};
 
-/// The rows of wpe for positions that go with ids of a shape.
+/// The rows of wpe for positions that belong to ids of a shape.
 /// Throws: ShapeError, IndexError, ArgumentError.
 template <Table Wpe, class P>
 [[nodiscard]] auto position_rows(const Wpe& wpe, const StoredIds<P>& position_ids,
@@ -43,7 +43,7 @@ template <Table Wpe, class P>
   }
 }
 
-/// The rows of wte for tokens, and for token types that go with ids of a shape.
+/// The rows of wte for tokens, and for token types that belong to ids of a shape.
 /// Throws: IndexError.
 template <Table Wte, class X>
 [[nodiscard]] auto token_rows(const Wte& wte, const StoredIds<X>& input_ids) {
@@ -56,7 +56,7 @@ template <Table Wte, class Y>
                    checked_ids(token_type_ids, shape, wte.num_embeddings(), token_type_ids_argument)};
 }
 
-/// The rank of ids that go with inputs_embeds, given the other ids.
+/// The rank of the ids that inputs_embeds replace, given the other ids.
 template <class E, class... Others>
 inline constexpr int embeds_rank = TensorHidden<E> ? 2 : (std::max)({1, ids_rank<Others>...});
 
@@ -79,7 +79,7 @@ template <class E, class... Others>
   }
 }
 
-/// A fresh wte: a function of the seed, vocab_size, n_embd and initializer_range alone.
+/// A fresh wte, which depends on the seed, vocab_size, n_embd and initializer_range alone.
 template <Scalar T>
 [[nodiscard]] Embedding<T> fresh_wte(const GPT2Config& config, std::uint64_t seed) {
   config.validate();
@@ -207,7 +207,7 @@ void GPT2Embeddings<T, Wte, Wpe>::add_gradients(const G& grad_output, const deta
                                                 const Tokens&... tokens) {
   const auto rows =
       detail::checked_rows(grad_output, shape, wte.embedding_dim(), detail::grad_output_argument);
-  // All memory before either gradient is changed, in case it runs out.
+  // All memory is allocated before either gradient is changed, in case it runs out.
   const std::array counts{detail::occurrences(wpe, positions), detail::occurrences(wte, tokens)...};
   if constexpr (sizeof...(tokens) > 0) (void)wte.mutable_grad();
   (void)wpe.mutable_grad();

@@ -2,8 +2,8 @@
 #pragma once
 
 /// \file
-/// The lookup of ids in any table, under the names that its owner wants errors to use: from the argument to a checked
-/// view, a row source, and the kernel.
+/// The lookup of ids in any table, with the names that its owner wants in errors: from the argument to a checked view,
+/// a row source, and the kernel.
 
 #include "gpt2/detail/arguments/hidden.hpp"
 #include "gpt2/detail/arguments/ids.hpp"
@@ -13,7 +13,7 @@
 
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 
-/// Checks ids and out, then looks up into out.
+/// Checks ids and out, then writes the rows to out.
 template <Table E, Ids X, class Out, class D>
 void lookup_into(const E& table, const X& ids, Out&& out, const D& device, const ArgumentName& argument) {
   const StoredIds stored(ids);
@@ -22,7 +22,7 @@ void lookup_into(const E& table, const X& ids, Out&& out, const D& device, const
   sum_rows<Accumulator<table_scalar_t<E>>>(view.shape(), rows, device, RowsAtIds{stored_rows(table), view});
 }
 
-/// Checks ids, then looks up into fresh memory.
+/// Checks ids, then writes the rows to new memory.
 template <Table E, Ids X, class D>
 [[nodiscard]] auto lookup(const E& table, const X& ids, const D& device, const ArgumentName& argument) {
   using T = table_scalar_t<E>;

@@ -34,12 +34,12 @@ template <class I>
     const auto to = static_cast<double>(end);
     const auto by = static_cast<double>(step);
     const double distance = to - from;
-    // Halves of a distance that no double holds are one, and divide to the same.
+    // If the distance overflows, half of it does not, and half the step divides it to the same number.
     const double size = std::ceil(std::isfinite(distance) ? distance / by : (to / 2 - from / 2) / (by / 2));
     constexpr auto limit = static_cast<double>((std::numeric_limits<Index>::max)());
     return size < limit ? static_cast<std::uint64_t>(size) : (std::numeric_limits<std::uint64_t>::max)();
   } else {
-    // Unsigned differences, for those of signed extremes do not fit their type.
+    // Unsigned differences, because those of signed extremes do not fit their type.
     const auto low = static_cast<std::uint64_t>(step > 0 ? start : end);
     const auto high = static_cast<std::uint64_t>(step > 0 ? end : start);
     const std::uint64_t stride =
@@ -122,7 +122,7 @@ auto position_ids_like(const X& input_ids, N past_length) {
         static_cast<std::uint64_t>(past) + static_cast<std::uint64_t>(ids.seq_length - 1);
     constexpr auto largest = static_cast<std::uint64_t>((std::numeric_limits<I>::max)());
     if (last > largest) {
-      // Of the 64-bit types only the signed ones get here: there the end of the range is 2^63, one too many.
+      // Of the 64-bit types only the signed ones can get here: their range ends at 2^63, one more than `end` can be.
       const auto end = static_cast<std::int64_t>(largest) + (sizeof(I) < sizeof(last) ? 1 : 0);
       throw IndexError("", "position_ids", {}, last, end,
                        ": the last position, past_length " + detail::to_text(past_length) + " + seq_length " +

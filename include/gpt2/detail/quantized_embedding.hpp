@@ -23,7 +23,7 @@ namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
 
 namespace detail {
 
-/// How far from zero the int8 of a quantised row go: -128 is not used, so that both ends are as far.
+/// The largest magnitude of the int8 of a quantised row: -128 is not used, so both ends are equally far from zero.
 inline constexpr float quantized_limit = 127;
 
 /// The distance of x, which is finite and not negative, to the float below.
@@ -48,8 +48,8 @@ void quantize_row(Index i, Index size, const T* row, std::int8_t* values, float&
   offset = static_cast<float>(low / 2 + high / 2);
   scale = 0;
   if (!detail::same(low, high) || !detail::same(static_cast<double>(offset), low)) {
-    // Rounded up, so that 254 steps reach from end to end. The spacing makes sure that rounding the offset
-    // moves it by no more than half a step, so that no element is farther than 127 steps and a half from it.
+    // Rounded up, so that 254 steps reach from end to end. The spacing ensures that rounding the offset moves it by no
+    // more than half a step, so no element is farther than 127 steps and a half from it.
     const double step = (high - low) / (2.0 * double{quantized_limit});
     scale = static_cast<float>(step);
     if (double{scale} < step) scale = std::nextafter(scale, std::numeric_limits<float>::infinity());

@@ -68,7 +68,7 @@ template <Scalar T>
   const Index cols = table.cols();
   if (rows <= cols) return std::nullopt;  // rows less their mean span at most rows - 1 dimensions
   Eigen::MatrixXd covariance = Eigen::MatrixXd::Zero(cols, cols);
-  constexpr Index rows_per_part = 1024;  // as many as fit the cache in double
+  constexpr Index rows_per_part = 1024;  // fit the cache in double
   for (Index first = 0; first < rows; first += rows_per_part) {
     const auto part = table.middleRows(first, (std::min)(rows_per_part, rows - first));
     const Matrix<double> centred = part.template cast<double>().rowwise() - mean;
@@ -125,7 +125,7 @@ Embedding<T> resize_token_embeddings(const Embedding<T>& embedding, Index new_nu
 
 namespace detail {
 
-/// Fills a table with the rows of one that has at least two, but fewer, stretched over it.
+/// Fills a table with the rows of a smaller one, which has at least two, stretched over it.
 template <Scalar T>
 void interpolate_rows(const Eigen::Map<const Matrix<T>>& from, Matrix<T>& table) {
   // Row i falls on i * (from.rows() - 1) / steps of the old ones: `beyond` steps-th parts after row `below`.

@@ -2,7 +2,7 @@
 #pragma once
 
 /// \file
-/// Memory as rows and as ids: the vocabulary that checks and kernels share. Nothing here checks anything.
+/// Memory as rows and as ids: the vocabulary that checks and kernels share. Nothing is checked here.
 
 #include <cstdint>
 #include <type_traits>
@@ -34,7 +34,7 @@ template <class T>
   return {table.data(), table.rows(), table.cols(), table.cols()};
 }
 
-/// The shape of ids, and of everything that goes with them.
+/// The shape of ids, and of everything that belongs to them.
 struct SequenceShape {
   Index batch;
   Index seq_length;

@@ -31,7 +31,7 @@ namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
 
 namespace detail {
 
-/// A file of tensors, and of their bytes what has been asked for.
+/// A file of tensors, and those of their bytes that have been accessed.
 class SafeTensorsFile {
  public:
   SafeTensorsFile(const std::filesystem::path& path, LoadMode mode)
@@ -39,7 +39,7 @@ class SafeTensorsFile {
 
   [[nodiscard]] const SafeTensorsHeader& header() const noexcept { return header_; }
 
-  /// Reads the bytes of all tensors. Not to be called beside other functions.
+  /// Reads the bytes of all tensors. Not to be called concurrently with other functions.
   void read_all() {
     all_ = file_.read_copy(header_.data_begin, file_.size() - header_.data_begin);
     file_.close();
@@ -76,7 +76,7 @@ class SafeTensorsFile {
   ReadOnlyFile file_;
   SafeTensorsHeader header_;
   LoadMode mode_;
-  std::shared_ptr<const std::byte> all_;  // where the header ends; null while tensors are fetched one by one
+  std::shared_ptr<const std::byte> all_;  // all bytes after the header; null if tensors are read one by one
   mutable std::mutex mutex_;
   mutable std::map<const TensorEntry*, std::shared_ptr<const std::byte>> kept_;
 };
@@ -131,7 +131,7 @@ inline const std::map<std::string, std::string>& SafeTensors::metadata() const& 
 
 namespace detail {
 
-/// Throws: CheckpointError unless the reader would take the tensor.
+/// Throws: CheckpointError unless the reader would accept the tensor.
 inline void check_writable(const std::string& path, const NamedTensor& tensor) {
   const auto fail = [&](std::string_view kind, const std::string& problem) {
     throw CheckpointError(path, printable(tensor.name), kind, problem);
@@ -154,7 +154,7 @@ inline void check_writable(const std::string& path, const NamedTensor& tensor) {
   }
 }
 
-/// Throws: CheckpointError unless the reader would take the metadata.
+/// Throws: CheckpointError unless the reader would accept the metadata.
 inline void check_writable(const std::string& path, const std::map<std::string, std::string>& metadata) {
   for (const auto& [key, value] : metadata) {
     if (find_invalid_utf8(key) == key.npos && find_invalid_utf8(value) == value.npos) continue;
@@ -163,7 +163,7 @@ inline void check_writable(const std::string& path, const std::map<std::string, 
   }
 }
 
-/// A file's header, up to where the tensors' bytes begin.
+/// A file's header, up to the tensors' bytes.
 [[nodiscard]] inline std::string header_text(std::span<const NamedTensor* const> tensors,
                                              const std::map<std::string, std::string>& metadata) {
   const auto quoted = [](std::string_view text) { return nlohmann::json(text).dump(); };

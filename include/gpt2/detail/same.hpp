@@ -2,7 +2,7 @@
 #pragma once
 
 /// \file
-/// Equality, said of floating-point numbers where exactly that is meant.
+/// Equality, for floating-point numbers that are compared exactly on purpose.
 
 #include <type_traits>
 
@@ -10,7 +10,7 @@
 
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 
-/// a == b, without what -Wfloat-equal says of it in users' builds. NaN is the same as nothing.
+/// a == b, without the warning -Wfloat-equal in users' builds. NaN is not the same as anything.
 template <class T>
 [[nodiscard]] constexpr bool same(const T& a, const std::type_identity_t<T>& b) {
   if constexpr (std::is_floating_point_v<T>) {

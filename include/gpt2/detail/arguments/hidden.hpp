@@ -2,7 +2,7 @@
 #pragma once
 
 /// \file
-/// The door for hidden states: viewed as rows, and their shapes checked.
+/// The entry point for hidden states, which are viewed as rows and whose shapes are checked here.
 
 #include <cstdint>
 #include <limits>
@@ -17,8 +17,8 @@
 
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 
-/// The rows of hidden states that have been checked to be `shape` of embedding_dim.
-/// Throws: ShapeError.
+/// The rows of hidden states.
+/// Throws: ShapeError unless they have `shape` and embedding_dim.
 template <class H>
 [[nodiscard]] RowView<hidden_scalar_t<H>> checked_rows(H&& hidden, const SequenceShape& shape,
                                                        Index embedding_dim, const ArgumentName& argument) {
@@ -65,7 +65,7 @@ template <Scalar T, int rank>
   }
 }
 
-/// The shape of hidden states that go with no ids, without their last dimension.
+/// The shape of hidden states without ids, less their last dimension.
 template <class H>
 [[nodiscard]] SequenceShape shape_of_states(const H& hidden) {
   if constexpr (TensorHidden<H>) {
@@ -82,9 +82,9 @@ template <class H>
   return checked_rows(hidden, shape_of_states(hidden), embedding_dim, argument);
 }
 
-/// The rows of what belongs to hidden states: of their shape, or a matrix of as many rows, or, beside a matrix, a tensor
-/// of as many.
-/// Throws: ShapeError.
+/// The rows of an argument that belongs to hidden states.
+/// Throws: ShapeError unless it has their shape, or is a matrix of as many rows, or a tensor of as many rows beside a
+/// matrix.
 template <class H, class Other>
 [[nodiscard]] auto checked_like(const H& hidden, Other& other, Index cols, const ArgumentName& argument) {
   if constexpr (TensorHidden<Other> && !TensorHidden<H>) {

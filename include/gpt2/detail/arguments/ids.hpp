@@ -2,7 +2,7 @@
 #pragma once
 
 /// \file
-/// The door for ids: whatever they come in is stored if it must be, viewed, shaped, named and checked here.
+/// The entry point for ids of any type, which are stored if necessary, viewed, shaped, named and checked here.
 
 #include <concepts>
 #include <cstdint>
@@ -21,7 +21,7 @@
 
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 
-/// An Eigen expression that is strided memory. (Some have the flag for it, but not the members.)
+/// An Eigen expression that is strided memory. (Some have the flag DirectAccessBit, but not the members.)
 template <class X>
 concept DenseInMemory = Dense<X> &&(DenseOf<X>::Flags& Eigen::DirectAccessBit) != 0 &&
                         requires(const DenseOf<X>& ids) {
@@ -71,8 +71,8 @@ template <Id I>
   return {ids.begin(), ids.size()};
 }
 
-/// Ids of any kind in memory: themselves, or a copy. An expression is computed once, so that the ids that are
-/// checked are the ids that are looked up even if computing it again would give others.
+/// Ids of any kind in memory: themselves, or a copy. An expression is evaluated once, so the ids checked are the ids
+/// looked up, even if another evaluation would give others.
 template <class X>
 class StoredIds {
  public:
@@ -132,7 +132,7 @@ template <class I>
 template <class I>
 void check_ids(const IdView<I>& ids, Index bound, const ArgumentName& argument) {
   for (Index sequence = 0; sequence < ids.batch; ++sequence) {
-    // A negative id becomes one far above any bound, so that one comparison does; the loop has no branch.
+    // A negative id becomes one far above any bound, so one comparison suffices; the loop has no branch.
     bool all_inside = true;
     for (Index place = 0; place < ids.seq_length; ++place) {
       all_inside &= static_cast<std::uint64_t>(ids(sequence, place)) < static_cast<std::uint64_t>(bound);
@@ -149,7 +149,7 @@ template <class X>
   return ids.view();
 }
 
-/// The same for ids that go with others of a shape: a single sequence is broadcast over the batch.
+/// The same for ids that belong to others of a shape: a single sequence is broadcast over the batch.
 /// Throws: ShapeError, IndexError.
 template <class X>
 [[nodiscard]] auto checked_ids(const StoredIds<X>& ids, const SequenceShape& shape, Index bound,

@@ -2,7 +2,7 @@
 #pragma once
 
 /// \file
-/// The door for labels: those that are not ignored are gathered and checked here.
+/// The entry point for labels, of which those that are not ignored are collected and checked here.
 
 #include <cstddef>
 #include <cstdint>

@@ -8,7 +8,7 @@
 
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 
-/// The table that an operation asks, and the argument that holds the ids or hidden states for it.
+/// The table that an operation uses, and the argument that holds the ids or hidden states for it.
 struct ArgumentName {
   const char* table;
   const char* name;

@@ -2,7 +2,7 @@
 #pragma once
 
 /// \file
-/// The door for a past length, which may stand in the place of position ids.
+/// The entry point for a past length, which may be given instead of position ids.
 
 #include <cstdint>
 

@@ -17,7 +17,7 @@ inline void check_size(std::string_view name, Index size) {
   if (size < 0) throw ArgumentError(name, size, "is negative");
 }
 
-/// Throws: ArgumentError, by the name of the number of rows, unless memory could hold a table of these sizes.
+/// Throws: ArgumentError, with the name of the number of rows, unless memory could hold a table of these sizes.
 template <Scalar T>
 void check_table_size(std::string_view name, Index num_embeddings, Index embedding_dim) {
   check_size(name, num_embeddings);
@@ -30,7 +30,7 @@ void check_table_size(std::string_view name, Index num_embeddings, Index embeddi
   }
 }
 
-/// A padding_idx in [0, num_embeddings), where a negative one counts from the end.
+/// The padding_idx in [0, num_embeddings); a negative one counts from the end.
 /// Throws: ArgumentError.
 [[nodiscard]] inline Index checked_padding_idx(Index row, Index num_embeddings) {
   if (row < -num_embeddings || row >= num_embeddings) {

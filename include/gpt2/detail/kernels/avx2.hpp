@@ -18,7 +18,8 @@
 #define GPT2_EMBEDDINGS_DISPATCH
 #include <cpuid.h>
 
-// Each function says what it is compiled for. What it calls must be inlined, and so say no more than that.
+// Each function names the instructions it is compiled for. The functions it calls must be inlined, so they may not name
+// others.
 #define GPT2_EMBEDDINGS_AVX2 __attribute__((target("avx2,f16c")))
 #define GPT2_EMBEDDINGS_AVX2_FMA __attribute__((target("avx2,f16c,fma")))
 #endif
@@ -32,7 +33,7 @@ inline namespace GPT2_EMBEDDINGS_PACKETS {
 
 #else
 
-/// Whether this processor, under this operating system, runs what follows.
+/// Whether this processor, under this operating system, runs the functions below.
 [[nodiscard]] inline bool runs_avx2() noexcept {
   static const bool result = [] {
     unsigned a = 0;
@@ -45,8 +46,8 @@ inline namespace GPT2_EMBEDDINGS_PACKETS {
   return result;
 }
 
-// The compilers' own vectors and built-in functions, as they take a second to read <immintrin.h>. Some of these have a
-// name in GCC, and a general form in Clang that GCC does not have, or makes many instructions of.
+// The compilers' own vectors and built-in functions, because <immintrin.h> takes a second to compile. Some of these
+// have a name in GCC, and in Clang a general form that GCC lacks, or compiles to many instructions.
 using EightFloats = float __attribute__((vector_size(32)));
 using EightIntegers = std::int32_t __attribute__((vector_size(32)));
 
@@ -93,7 +94,7 @@ template <class Vector>
   return __builtin_convertvector(integers, EightFloats);
 }
 
-/// Streaming, `out` is at an address that is a register's.
+/// If streaming, `out` is aligned to a register.
 template <bool streaming>
 GPT2_EMBEDDINGS_AVX2 inline void store_eight(float* out, EightFloats eight) {
   if constexpr (streaming) {
@@ -113,7 +114,7 @@ GPT2_EMBEDDINGS_AVX2 inline void store_eight(float* out, EightFloats eight) {
   return (four[0] + four[2]) + (four[1] + four[3]);
 }
 
-/// a b + c, rounded once. GCC makes that of the operators only where it need not keep to the standard.
+/// a * b + c, rounded once. GCC contracts the operators to this only if it may depart from the standard.
 [[nodiscard]] GPT2_EMBEDDINGS_AVX2_FMA inline EightFloats multiply_add(EightFloats a, EightFloats b,
                                                                        EightFloats c) {
 #if __has_builtin(__builtin_elementwise_fma)

@@ -2,9 +2,8 @@
 #pragma once
 
 /// \file
-/// The rows of a table times a few hidden states: what decoding one token comes down to. It is bound by
-/// reading the table, once. Eigen's matrix product has no fast path for half, and is slow where states are
-/// few.
+/// The rows of a table times a few hidden states: most of the work of decoding one token. Its speed is bound by reading
+/// the table, once. Eigen's matrix product has no fast path for half, and is slow for a few states.
 
 #include <algorithm>
 #include <limits>
@@ -18,18 +17,18 @@
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 inline namespace GPT2_EMBEDDINGS_PACKETS {
 
-/// Rows go together so that memory delivers several streams; states so that what is loaded of a row is used
-/// more than once. Two states by six rows, or four by three, are twelve sums, which sixteen registers hold beside
-/// what is added to them.
+/// Several rows are processed together so that memory delivers several streams; several states so that each load of a
+/// row is used more than once. Two states by six rows, or four by three, are twelve sums, which sixteen registers hold
+/// beside their terms.
 inline constexpr unsigned rows_per_step = 6;
 inline constexpr unsigned most_states_per_step = 4;
 
-/// With more states than this Eigen's matrix product is as fast, where the program is compiled for this processor.
+/// With more states than this Eigen's matrix product is as fast, if the program is compiled for this processor.
 [[nodiscard]] inline Index most_states_for_dot_products() noexcept {
   return runs_avx2() ? (std::numeric_limits<Index>::max)() : 128;
 }
 
-/// So many states stay in the second-level cache while the rows go by.
+/// This many states stay in the second-level cache while the rows pass through it.
 inline constexpr Index states_per_pass = 32;
 
 /// Products formed with the registers that the program is compiled for.
@@ -128,7 +127,7 @@ void write_products(Index states_size, Index cols, const A* const* states, const
 /// See dot_products().
 template <class Products, class S, class A>
 void form_dot_products(const RowView<const A>& states, const RowView<const S>& rows, const RowView<A>& out) {
-  // The rows of a step lie far apart, so that each of their streams goes on in the next step.
+  // The rows of a step lie far apart, so that each of their streams continues in the next step.
   const Index steps = (rows.rows + Index{rows_per_step} - 1) / Index{rows_per_step};
   for (Index step = 0; step < steps; ++step) {
     const S* row[rows_per_step];
@@ -149,8 +148,7 @@ void form_dot_products(const RowView<const A>& states, const RowView<const S>& r
   }
 }
 
-/// out(s, r) = states.row(s) · rows.row(r). Allocates nothing. The bits of each depend on nothing but its two
-/// rows.
+/// out(s, r) = states.row(s) · rows.row(r). Allocates nothing. The bits of each depend only on its two rows.
 template <class S, class A>
 void dot_products(const RowView<const A>& states, const RowView<const S>& rows, const RowView<A>& out) {
   for (Index first = 0; first < states.rows; first += states_per_pass) {

@@ -2,8 +2,8 @@
 #pragma once
 
 /// \file
-/// Memory of tables, on huge pages if the system has them. Rows are looked up all over a table of hundreds of
-/// megabytes; with pages of 4 KiB almost each of them waits for the page table.
+/// Memory of tables, on huge pages if the system has them. Lookups are scattered over a table of hundreds of
+/// megabytes; with pages of 4 KiB almost every row waits for the page table.
 
 #include <cstddef>
 #include <cstdint>
@@ -18,10 +18,10 @@
 
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 
-/// The size of a huge page of most processors: what is smaller has no use for one.
+/// The size of a huge page on most processors: smaller tables have no use for one.
 inline constexpr std::size_t fewest_bytes_for_huge_pages = std::size_t{2} << 20;
 
-/// Asks the system for huge pages, which it gives at the first write to each. This is advice: a system that has no huge
+/// Requests huge pages, which the system provides at the first write to each. This is advice: a system that has no huge
 /// pages, or none left, changes nothing.
 inline void ask_for_huge_pages([[maybe_unused]] const void* data,
                                [[maybe_unused]] std::size_t bytes) noexcept {
@@ -29,15 +29,15 @@ inline void ask_for_huge_pages([[maybe_unused]] const void* data,
   if (bytes < fewest_bytes_for_huge_pages) return;
   const long page = ::sysconf(_SC_PAGESIZE);
   if (page <= 0) return;
-  // From the page that the memory begins in: the system cannot give a huge page to a part of one, and large blocks
-  // often begin a few bytes into theirs.
+  // From the page that the memory begins in: the system cannot back part of a page by a huge one, and large blocks
+  // often begin a few bytes into their first page.
   const std::uintptr_t before = reinterpret_cast<std::uintptr_t>(data) % static_cast<std::uintptr_t>(page);
   char* const begin = const_cast<char*>(static_cast<const char*>(data)) - before;
   (void)::madvise(begin, bytes + before, MADV_HUGEPAGE);
 #endif
 }
 
-/// A matrix that is not initialised, and not yet touched.
+/// An uninitialised matrix, whose memory is not touched yet.
 template <class T>
 [[nodiscard]] Matrix<T> new_table(Index rows, Index cols) {
   Matrix<T> table(rows, cols);
@@ -53,7 +53,7 @@ template <class M>
   return table;
 }
 
-/// A matrix that a table owns: one whose copies ask for huge pages.
+/// A matrix that a table owns, whose copies request huge pages.
 template <class T>
 class OwnedTable {
  public:
@@ -64,7 +64,7 @@ class OwnedTable {
   OwnedTable& operator=(const OwnedTable& other) {
     const Matrix<T>& from = other.matrix_;
     if (matrix_.rows() == from.rows() && matrix_.cols() == from.cols()) {
-      matrix_ = from;  // into the memory that is there
+      matrix_ = from;  // into the existing memory
     } else {
       matrix_ = copied_table(from);
     }

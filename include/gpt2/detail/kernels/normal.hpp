@@ -13,7 +13,7 @@
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 
 /// a * b + c, rounded to float. The product of two floats is exact in double, so it makes no difference
-/// whether the compiler contracts it with the sum: this is what keeps the bits the same everywhere.
+/// whether the compiler contracts it with the sum, and the bits are the same everywhere.
 [[nodiscard]] inline float product_plus(float a, float b, double c) {
   return static_cast<float>(static_cast<double>(a) * static_cast<double>(b) + c);
 }

@@ -13,8 +13,8 @@
 
 #include "gpt2/scalar.hpp"
 
-// The width of Eigen's registers, which follows from the options of the compiler, is a part of the names of all
-// that depends on it: the translation units of a program may be compiled with different ones.
+// Eigen's packet width depends on compiler flags. It is part of the mangled name of everything that depends on it,
+// because a program may mix translation units built with different flags.
 #if defined(EIGEN_VECTORIZE_AVX512)
 #define GPT2_EMBEDDINGS_PACKETS packets_512
 #elif defined(EIGEN_VECTORIZE_AVX)
@@ -25,7 +25,7 @@
 #define GPT2_EMBEDDINGS_PACKETS scalars
 #endif
 
-// In front of loops of a few rounds, whose numbers are constants: GCC does not unroll them at -O2.
+// For short loops with constant trip counts, which GCC does not unroll at -O2.
 #if defined(__GNUC__) && !defined(__CUDACC__)  // nvcc does not know it
 #define GPT2_EMBEDDINGS_UNROLL _Pragma("GCC unroll 8")
 #else
@@ -35,7 +35,7 @@
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 inline namespace GPT2_EMBEDDINGS_PACKETS {
 
-/// As many elements as a register of Eigen's holds.
+/// The elements of one of Eigen's registers.
 template <class A>
 using Packet = typename Eigen::internal::packet_traits<A>::type;
 template <class A>
@@ -45,7 +45,7 @@ inline constexpr Index packet_size = Eigen::internal::unpacket_traits<Packet<A>>
 [[nodiscard]] inline float widened(Eigen::bfloat16 x) noexcept {
   return std::bit_cast<float>(std::uint32_t{std::bit_cast<std::uint16_t>(x)} << 16U);
 }
-/// Small halves are denormal numbers, but none is computed with as a float: -ffast-math makes processors take those for
+/// Small halves are denormal, but no arithmetic here has a denormal float: with -ffast-math processors take those for
 /// zeros.
 [[nodiscard]] inline float widened(Eigen::half x) noexcept {
   const std::uint32_t bits = std::bit_cast<std::uint16_t>(x);
@@ -62,7 +62,7 @@ inline constexpr Index packet_size = Eigen::internal::unpacket_traits<Packet<A>>
 [[nodiscard]] inline float widened(float x) noexcept { return x; }
 [[nodiscard]] inline double widened(double x) noexcept { return x; }
 
-/// The values of a register's worth of stored scalars, at any address. What has no form of its own below is
+/// The values of as many stored scalars as a register holds, at any address. Types without a specialisation below are
 /// converted one by one.
 template <class P, class S>
 [[nodiscard]] P load_widened(const S* from) {
@@ -150,8 +150,8 @@ template <>
 }
 #endif
 
-/// Stores past the caches, at addresses that are a packet's; where that cannot be done, as usual. What has been
-/// stored so is seen by other threads behind finish_streaming().
+/// Stores past the caches, at an address aligned for a packet; an ordinary store if there is no such instruction. Other
+/// threads see streamed stores after finish_streaming().
 template <class A, class P>
 void stream(A* out, const P& value) {
   Eigen::internal::pstoreu(out, value);
@@ -174,7 +174,7 @@ inline void stream(float* out, const __m512& value) { _mm512_stream_ps(out, valu
 inline void stream(double* out, const __m512d& value) { _mm512_stream_pd(out, value); }
 #endif
 
-/// Asks for a line of memory that is going to be used.
+/// Prefetches a cache line.
 inline void prefetch(const void* line) {
   Eigen::internal::prefetch(static_cast<const char*>(line));
 #ifdef __GNUC__

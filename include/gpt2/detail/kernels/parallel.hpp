@@ -21,8 +21,8 @@ using Row = Eigen::Map<Eigen::Array<T, 1, Eigen::Dynamic>>;
 /// With fewer rows than this, waking threads costs more than they save.
 inline constexpr Index fewest_rows_for_threads = 64;
 
-/// Runs parts of some work on several threads. What a part throws may leave neither its thread, nor the call that
-/// waits for the others: the first error is kept.
+/// Runs parts of some work on several threads. An exception of a part may leave neither its thread, nor the call that
+/// waits for the others: the first one is kept.
 template <class Body>
 struct Parts {
   const Body& body;
@@ -38,8 +38,8 @@ struct Parts {
   }
 };
 
-/// Whether work goes to other threads. A task of the device's own pool must not wait for others of it: if all did, none
-/// would be left to run.
+/// Whether work is given to other threads. A task of the device's own pool must not wait for other tasks of that pool:
+/// if every thread waited, none would be left to run them.
 template <Device D>
 [[nodiscard]] bool uses_threads(const D& device) {
   if constexpr (std::is_same_v<D, Eigen::DefaultDevice>) {
@@ -51,15 +51,15 @@ template <Device D>
   }
 }
 
-/// Calls body(first, last) for parts of [0, size), on the device's threads. Each of them costs about `bytes` of
-/// memory traffic.
+/// Calls body(first, last) for parts of [0, size), on the device's threads. Each element costs about `bytes` of memory
+/// traffic.
 template <Device D, class Body>
 void for_parts(const D& device, Index size, Index bytes, const Body& body) {
   if constexpr (!std::is_same_v<D, Eigen::DefaultDevice>) {
     if (size > 1 && uses_threads(device)) {
       const auto traffic = static_cast<double>(bytes);
       Parts<Body> parts{body};
-      // One reference is what a std::function holds without an allocation.
+      // A lambda with one reference fits in a std::function without an allocation.
       device.parallelFor(size, Eigen::TensorOpCost(traffic / 2, traffic / 2, 0),
                          [&parts](Index first, Index last) { parts.run(first, last); });
       if (parts.error) std::rethrow_exception(parts.error);
@@ -69,7 +69,7 @@ void for_parts(const D& device, Index size, Index bytes, const Body& body) {
   body(Index{0}, size);
 }
 
-/// Calls body(first, last) for parts of [0, rows), on the device's threads if there are rows enough.
+/// Calls body(first, last) for parts of [0, rows), on the device's threads if there are enough rows.
 template <Device D, class Body>
 void for_rows(const D& device, Index rows, Index bytes, const Body& body) {
   if (rows < fewest_rows_for_threads) {

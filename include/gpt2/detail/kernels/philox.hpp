@@ -2,8 +2,8 @@
 #pragma once
 
 /// \file
-/// Philox4x32-10, a counter-based generator: random bits are a function of a key and a counter, so that any
-/// element's bits can be had at any time, in any order, by any thread.
+/// Philox4x32-10, a counter-based generator: random bits are a function of a key and a counter, so any element's bits
+/// can be computed at any time, in any order, on any thread.
 /// Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 
 #include <array>
@@ -32,7 +32,7 @@ using PhiloxKey = std::array<std::uint32_t, 2>;
   return counter;
 }
 
-/// What random bits are drawn for. Two purposes never share a counter, whatever their seeds and streams.
+/// The purpose of random bits. Two purposes never share a counter, whatever their seeds and streams.
 enum class RandomDomain : std::uint32_t { tables, dropout, resizing };
 
 /// 32 random bits for each element of an endless array, one array for each seed, stream and domain.
@@ -42,7 +42,7 @@ class ElementBits {
                         RandomDomain domain = RandomDomain::tables) noexcept
       : seed_(seed), stream_(stream), domain_(domain) {}
 
-  /// The bits of an element. Going through neighbours in order costs one Philox call for four of them.
+  /// The bits of an element. In order, four elements cost one Philox call.
   constexpr std::uint32_t operator()(std::uint64_t element) noexcept {
     if (element / 4 != block_number_ || !has_block_) {
       block_number_ = element / 4;

@@ -15,7 +15,7 @@
 
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 
-/// A row of int8, and the numbers that make floats of them: scale * value + offset.
+/// A row of int8, and the numbers that turn them into floats: scale * value + offset.
 struct QuantizedRow {
   const std::int8_t* values;
   float scale;
@@ -47,8 +47,8 @@ inline void prefetch_columns(const QuantizedRow& row, Index first, Index size) {
                                                                Index size) {
   return {rows.values + first * rows.cols, size, rows.cols, rows.cols};
 }
-/// (scale * q + offset) · h = scale * (q · h) + offset * sum(h); in double, where neither product overflows. A row of
-/// scale 0 is all offset, whatever q · h is.
+/// (scale * q + offset) · h = scale * (q · h) + offset * sum(h); in double, in which neither product overflows. A row
+/// of scale 0 is all offset, whatever q · h is.
 inline void finish_products(const QuantizedRows& rows, Index first, const RowView<const float>& states,
                             const RowView<float>& products) {
   for (Index i = 0; i < products.rows; ++i) {

@@ -14,8 +14,8 @@
 
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 
-/// `value` as a float that, rounded again to half or bfloat16, gives what rounding `value` itself would give.
-/// A float to nearest even would not: it may fall on the middle between two halves where `value` does not. So
+/// `value` as a float that, rounded again to half or bfloat16, gives the same result as rounding `value` itself.
+/// A float to nearest even would not: it may fall on the middle between two halves although `value` does not. So
 /// the last bit of an inexact float is set, which keeps it off every such middle.
 [[nodiscard]] inline float round_to_odd(double value) noexcept {
   const auto nearest = static_cast<float>(value);

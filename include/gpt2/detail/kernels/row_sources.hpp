@@ -40,7 +40,7 @@ struct RowsFrom {
 template <class Rows>
 RowsFrom(Rows, Index) -> RowsFrom<Rows>;
 
-/// Hidden states of the caller's.
+/// The caller's hidden states.
 template <class U>
 struct GivenRows {
   RowView<U> rows;

@@ -2,14 +2,13 @@
 #pragma once
 
 /// \file
-/// The forward kernel: every lookup and every sum of lookups writes its rows here. Nothing here checks
-/// anything: that has happened.
+/// The forward kernel: every lookup and every sum of lookups writes its rows here. Callers have checked all
+/// arguments.
 ///
-/// It is bound by memory, so what counts is how memory is visited. Rows are written in groups of eight, a few
-/// cache lines of each in turn, while those of the next group are asked for: as many streams hide the latency of
-/// caches and page tables. The places of a batch are gone through with the sequence running fastest, so that a
-/// group shares its rows of wpe. Eight and not more, for the sequences of a batch often lie a power of two apart,
-/// in the same sets of the caches.
+/// It is bound by memory, so its speed depends on the order of accesses. Rows are written in groups of eight, a few
+/// cache lines of each in turn, while the next group's are prefetched; that many streams hide the latency of caches
+/// and page tables. The sequence is the fastest running index over a batch, so that a group shares its rows of wpe. No
+/// more than eight, because the sequences of a batch often lie a power of two apart, in the same sets of the caches.
 
 #include <algorithm>
 #include <array>
@@ -36,15 +35,14 @@ inline constexpr Index rows_per_group = 8;
 inline constexpr Index bytes_per_line = 64;
 inline constexpr Index lines_per_block = 4;
 
-/// From this size on results do not stay in the caches anyway, so the caches are better left to others.
+/// Results from this size on do not stay in the caches anyway, so the caches are better left to other data.
 inline constexpr Index fewest_bytes_to_stream = Index{8} << 20;
 
 /// Fewer rows than make so much are soon read. Of more, those of a large table are found in no cache: prefetching saves a
 /// quarter of 4 x 64 rows of 768, and costs an eighth if the same ones are looked up again and again.
 inline constexpr Index fewest_bytes_to_prefetch = Index{1} << 18;
 
-/// Copies less than `width` elements, a power of two. A call of memcpy would take longer than all else that is done with
-/// so few.
+/// Copies fewer than `width` elements, a power of two. A call of memcpy would take longer than all other work on them.
 template <Index width, class T>
 void copy_some(Index size, T* to, const T* from) {
   if constexpr (width > 1) {
@@ -58,7 +56,7 @@ void copy_some(Index size, T* to, const T* from) {
   }
 }
 
-/// A row from a column on; a packet of it, at any address; and a packet of which only `size` elements are there.
+/// A row from a column on; a packet of it, at any address; and a packet of which only `size` elements exist.
 template <class T>
 [[nodiscard]] const T* from_column(const T* row, Index column) {
   return row + column;
@@ -74,7 +72,7 @@ template <class A, class T>
   return load_widened<Packet<A>>(elements);
 }
 
-/// Asks for columns of a row, which somebody is going to load.
+/// Prefetches columns of a row.
 template <class T>
 void prefetch_columns(const T* row, Index first, Index size) {
   const auto* const begin = reinterpret_cast<const char*>(row + first);
@@ -82,12 +80,12 @@ void prefetch_columns(const T* row, Index first, Index size) {
   for (Index i = 0; i < bytes; i += bytes_per_line) prefetch(begin + i);
 }
 
-/// What is written: the sum of one element of each row, formed in A from left to right and rounded once.
+/// The elements written: the sum of one element of each row, formed in A from left to right and rounded once.
 template <class A>
 struct Sum {
   using Value = Packet<A>;
   static constexpr Index width = packet_size<A>;
-  /// Results that are rounded are not stored a packet at a time.
+  /// Rounded results are not stored a packet at a time.
   template <class To>
   static constexpr bool streams = std::is_same_v<To, A>;
 
@@ -163,7 +161,7 @@ struct Copy {
   }
 };
 
-/// How many elements of a result are written together: a line of the cache, or a packet, if that is larger.
+/// The number of elements of a result that are written together: a cache line, or a packet if that is larger.
 template <class Op, class To>
 inline constexpr Index elements_per_line = (std::max)(bytes_per_line / Index{sizeof(To)}, Op::width);
 
@@ -229,11 +227,11 @@ void write_columns(Index size, To* out, Rows... rows) {
   }
 }
 
-/// So many columns of a row are written before those of the next.
+/// The number of columns of a row that are written before those of the next row.
 template <class Op, class To>
 inline constexpr Index elements_per_block = elements_per_line<Op, To>* lines_per_block;
 
-/// A row of the result, and the rows it is made of.
+/// A row of the result, and the rows that are summed for it.
 template <class To, class... Rows>
 struct RowTask {
   To* out = nullptr;
@@ -247,7 +245,7 @@ struct RowTask {
         },
         rows);
   }
-  /// The same for a block. It has a size that the compiler knows, for this is where the time goes.
+  /// The same for a block, whose size is a constant because most of the time is spent here.
   template <class Op, bool streaming>
   void write_block(Index first) const {
     std::apply(
@@ -266,14 +264,14 @@ template <class Op, bool streaming, class To, class... Rows>
 void write_group(Index cols, std::span<const RowTask<To, Rows...>> group,
                  std::span<const RowTask<To, Rows...>> ahead) {
   constexpr Index block = elements_per_block<Op, To>;
-  // Where the first line of each row begins, and the row that has the fewest columns from there on.
+  // The column at which the first cache line of each row begins, and the least number of columns from there on.
   std::array<Index, static_cast<std::size_t>(rows_per_group)> begins{};
   Index in_blocks = cols;
   if constexpr (streaming) {
     for (std::size_t r = 0; r < group.size(); ++r) {
       const auto past_line = reinterpret_cast<std::uintptr_t>(group[r].out) % std::uintptr_t{bytes_per_line};
       const Index before = past_line == 0 ? 0 : bytes_per_line - static_cast<Index>(past_line);
-      // The last line is the next row's as well, so that it is not streamed.
+      // The last line is also the next row's, so it is not streamed.
       if (before != 0) prefetch(group[r].out + cols);
       begins[r] = (std::min)(before / Index{sizeof(To)}, cols);
       group[r].template write<Op, false>(0, begins[r]);
@@ -365,7 +363,7 @@ void sum_rows(const SequenceShape& shape, const RowView<To>& out, const D& devic
   using Task = RowTask<To, std::decay_t<decltype(sources(Index{}, Index{}))>...>;
   using Op = std::conditional_t<std::is_same_v<Task, RowTask<To, const To*>>, Copy<To>, Sum<A>>;
 #ifdef GPT2_EMBEDDINGS_DISPATCH
-  // Where there are only floats, wider registers would wait for memory just the same.
+  // For floats alone, wider registers would wait for memory just the same.
   constexpr bool widens = !(std::is_same_v<decltype(sources(Index{}, Index{})), const float*> && ...);
   if constexpr (std::is_same_v<To, float> && std::is_same_v<A, float> && widens) {
     if (runs_avx2()) return write_rows<Avx2Sum, Task>(shape, out, device, sources...);

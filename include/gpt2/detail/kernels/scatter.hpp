@@ -33,13 +33,13 @@ void accumulate_row(Index size, A* out, const From* from, Index divisor) {
   }
 }
 
-/// out = 0 + from / divisor: what accumulate_row() makes of zeros, which need not be there. (-0 becomes 0.)
+/// out = 0 + from / divisor: the result of accumulate_row() for zeros, which `out` need not hold. (-0 becomes 0.)
 template <class A, class From>
 void begin_row(Index size, A* out, const From* from, Index divisor) {
   Row<A>(out, size) = ConstRow<From>(from, size).template cast<A>() / static_cast<A>(divisor) + A{0};
 }
 
-/// Rows of gradients, one of each of some tables, and what is to be added to all of them. A row that gets nothing is null.
+/// Rows of gradients, one of each of some tables, and the row to add to all of them. A row that gets nothing is null.
 template <class A, class From, std::size_t tables>
 struct RowSum {
   std::array<A*, tables> out;
@@ -48,9 +48,9 @@ struct RowSum {
 
 inline constexpr std::size_t rows_per_addition = 4;
 
-/// out += from for rows in their order, which may be the same ones. A line of each in turn, while those of the
-/// rows `ahead` are prefetched: that many streams hide the latency of caches and page tables. No more rows are ahead
-/// than there are. Only the first table's rows are prefetched: a second's stay in the caches.
+/// out += from for all rows, in their order; rows may occur more than once. One cache line of each in turn, while those
+/// of the rows `ahead` are prefetched: that many streams hide the latency of caches and page tables. `ahead` has no
+/// more rows than `rows`. Only the first table's rows are prefetched: a second's stay in the caches.
 template <class A, class From, std::size_t tables>
 void accumulate_rows(Index size, std::span<const RowSum<A, From, tables>> rows,
                      std::span<const RowSum<A, From, tables>> ahead) {
@@ -89,7 +89,7 @@ void accumulate_rows(Index size, std::span<const RowSum<A, From, tables>> rows,
 }
 
 /// Calls body(first, last) for slices of a row's columns, on the device's threads if there is enough to do.
-/// There are as many slices as threads, for narrow ones waste memory traffic, and they begin at cache lines.
+/// There are only as many slices as threads, because narrow ones waste memory traffic, and they begin at cache lines.
 ///
 /// A backward pass is divided by columns, not by rows: every sum is formed by one thread, in the order of the
 /// ids, so it has the same bits for any number of threads.
@@ -111,8 +111,8 @@ void for_columns(const D& device, Index rows, Index cols, const Body& body) {
   body(Index{0}, cols);
 }
 
-/// A table's gradient, and the rows of it that get something. `ids` is called with (sequence, place): an IdView, or
-/// something that computes them. The row at padding_idx is passed over; without padding, so is an id of -1.
+/// A table's gradient, and the ids of its rows to add to. `ids` is called with (sequence, place): an IdView, or a
+/// function that computes them. The row at padding_idx is skipped; without padding, so is an id of -1.
 template <class IdAt, class A>
 struct ScatterTo {
   IdAt ids;
@@ -135,10 +135,10 @@ void scatter_add(const SequenceShape& shape, const RowView<G>& grad_output, cons
                  const ScatterTo<IdAt, A>&... to) {
   using Sum = RowSum<A, G, sizeof...(to)>;
   for_columns<A>(device, grad_output.rows, grad_output.cols, [&](Index first, Index last) {
-    // The rows that are added now, and those that are ahead of them.
+    // The rows that are added now, and the next ones, which are prefetched.
     std::array<Sum, 2 * rows_per_addition> rows;
     std::size_t size = 0;
-    const auto add_first_rows = [&] {  // and returns how many
+    const auto add_first_rows = [&] {  // and returns their number
       const auto all = std::span<const Sum>(rows).first(size);
       const std::size_t now = (std::min)(size, rows_per_addition);
       accumulate_rows(last - first, all.first(now), all.subspan(now));
@@ -176,8 +176,7 @@ void scatter_add_divided(const SequenceShape& shape, const RowView<G>& grad_outp
   });
 }
 
-/// grad[id] += grad_output[i] (/ counts[id]) for the id at each place, in their order, passing over as
-/// ScatterTo does.
+/// grad[id] += grad_output[i] (/ counts[id]) for the id at each place, in their order; skips the same ids as ScatterTo.
 template <class IdAt, class A, class G, class D>
 void scatter_add(const SequenceShape& shape, const IdAt& ids, const RowView<G>& grad_output,
                  const RowView<A>& grad, std::optional<Index> padding_idx, const Index* counts,
@@ -190,7 +189,7 @@ void scatter_add(const SequenceShape& shape, const IdAt& ids, const RowView<G>& 
   }
 }
 
-/// How often each id occurs, in counts[id]; other elements of counts keep whatever they were.
+/// Writes the number of times each id occurs to counts[id]; other elements of counts do not change.
 template <class I>
 void count_ids(const IdView<I>& ids, std::span<Index> counts) {
   for (const bool clear : {true, false}) {
@@ -253,8 +252,7 @@ template <class Gradient, class I, class G, class D>
 
   Gradient gradient{IdVector<Index>(unique), Matrix<A>(unique, grad_output.cols)};
   for (const auto& [row, i] : places) gradient.rows[place_at[static_cast<std::size_t>(i)].row] = row;
-  // In the order of the places, like scatter_add(): reading grad_output from front to back is what takes the
-  // least time.
+  // In the order of the places, like scatter_add(): reading grad_output from front to back is fastest.
   const RowView<A> values{gradient.values.data(), unique, grad_output.cols, grad_output.cols};
   for_columns<A>(device, grad_output.rows, grad_output.cols, [&](Index first, Index last) {
     for (Index i = 0; i < grad_output.rows; ++i) {
