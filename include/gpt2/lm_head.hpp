@@ -6,11 +6,11 @@
 /// gradient, the k best tokens, and the cross-entropy of a language model.
 ///
 /// All functions share the following. wte is any Table, and an Embedding<T> if a gradient is added to it. T is the
-/// table's scalar; everything is computed and returned in A = Accumulator<T>. hidden: `[n, embedding_dim]`, or a Tensor3
-/// `[batch, seq_length, embedding_dim]` that is seen as `[batch * seq_length, embedding_dim]`; of T or A, or maps of
-/// const memory. Hidden states and tables of another type than A are converted first, a table a block at a time.
-/// Everything is checked before anything is written or a gradient changed; only memory that runs out inside Eigen's
-/// matrix product (it takes less than 1 MB) may leave a gradient with a part of what was to be added. Outputs may not
+/// table's scalar; everything is computed and returned in A = Accumulator<T>. hidden: `[n, embedding_dim]`, or a
+/// Tensor3 `[batch, seq_length, embedding_dim]`, which is viewed as `[batch * seq_length, embedding_dim]`; of T or A,
+/// or maps of const memory. Hidden states and tables of another type than A are converted first, a table a block at a
+/// time. Everything is checked before anything is written or a gradient changed; only if memory runs out inside Eigen's
+/// matrix product (which needs less than 1 MB) may a gradient be left with a part of the terms added. Outputs may not
 /// overlap inputs. No result depends on the device or on an address, bit for bit. The options may be omitted before a
 /// device: `logits(wte, hidden, device)`.
 
@@ -29,14 +29,14 @@ struct HeadOptions {
   /// The number of rows that are tokens, if the table is padded after them: the other rows have no logits,
   /// and get no gradient. 0 for every row.
   Index vocab_size = 0;
-  /// Each logit becomes cap * tanh(logit / cap). 0 for none; else a positive number that A can hold.
+  /// Each logit becomes cap * tanh(logit / cap). 0 for no cap; else a positive number that A can hold.
   double logit_soft_cap = 0;
 
   /// Whether all options are equal.
   bool operator==(const HeadOptions&) const = default;
 };
 
-/// The options of a function, or in their place the device that would follow them.
+/// The options of a function, or the device that would follow them if they are omitted.
 template <class O, class Options>
 concept OptionsOrDevice = std::convertible_to<const O&, const Options&> || Device<O>;
 
@@ -54,8 +54,8 @@ template <Table E, HiddenInput<table_scalar_t<E>, 2> H, OptionsOrDevice<HeadOpti
 [[nodiscard]] Matrix<Accumulator<table_scalar_t<E>>> logits(const E& wte, const H& hidden,
                                                             const O& options = {}, const D& device = {});
 
-/// Writes what logits() returns to `out`. Up to eight hidden states in A, which is decoding, allocate nothing; more of
-/// them what Eigen's matrix product takes, and a block of a half table in float.
+/// Writes the result of logits() to `out`. Allocates nothing for up to eight hidden states in A, as in decoding; for
+/// more, the memory of Eigen's matrix product, and for a table of another type a block of it in A.
 /// Shape: out `[n, vocab_size]`; for a Tensor3 also `[batch, seq_length, vocab_size]`.
 /// Throws: as logits(); ShapeError if out does not fit. Then out is as it was.
 template <Table E, HiddenInput<table_scalar_t<E>, 2> H, HeadOutput<Accumulator<table_scalar_t<E>>> Out,
@@ -73,7 +73,7 @@ template <Scalar T, HiddenInput<T, 2> H, HiddenInput<T, 2> G, OptionsOrDevice<He
 [[nodiscard]] Matrix<Accumulator<T>> logits_backward(Embedding<T>& wte, const H& hidden, const G& grad_logits,
                                                      const O& options = {}, const D& device = {});
 
-/// Writes what logits_backward() returns to `grad_hidden`.
+/// Writes the result of logits_backward() to `grad_hidden`.
 /// Shape: grad_hidden as hidden, or `[n, embedding_dim]`.
 /// Throws: as logits_backward(); ShapeError if grad_hidden does not fit. Then it is as it was.
 template <Scalar T, HiddenInput<T, 2> H, HiddenInput<T, 2> G, HeadOutput<Accumulator<T>> Out,
@@ -88,8 +88,8 @@ struct TopK {
   Matrix<A> logits;            ///< `[n, k]`
 };
 
-/// The k tokens with the highest logits: what sorting the logits() of all would give, bit for bit. Of equal
-/// logits the lower id comes first. A NaN ranks above every number.
+/// The k tokens with the highest logits, bit for bit as if all logits() were sorted. Of equal logits the lower id comes
+/// first. A NaN ranks above every number.
 /// Shape: `[n, k]`.
 /// Throws: as logits(); ArgumentError if k is outside [0, vocab_size].
 /// Complexity: memory O(k) for each state, and 2 MiB of logits (256 of each state if these are more).
@@ -110,13 +110,13 @@ struct CrossEntropyOptions {
   /// Positions with this label are ignored: no loss, no gradient, whatever their hidden state. It need not be
   /// outside the vocabulary.
   std::int64_t ignore_index = -100;
-  /// What is returned of the losses of all positions; gradients are those of what is returned.
+  /// The reduction of the losses of all positions; gradients are those of the reduced loss.
   Reduction reduction = Reduction::mean;
   /// The options of the logits.
   HeadOptions head = {};
-  /// Memory for logits. With room for all logits of 64 states or more (or of all states), states are gone through in
-  /// chunks and each logit is formed once. With less, logits are formed twice, 2 MiB of them at a time: half as much
-  /// work again, which is what 0 asks for. GPT-2's 50,257 floats a state make 334 states of the default, 64 MiB.
+  /// Memory for logits. With room for all logits of 64 states or more (or of all states), states are processed in
+  /// chunks and each logit is formed once. With less, as with 0, logits are formed twice, 2 MiB of them at a time, half
+  /// as much work again. At GPT-2's 50,257 floats per state, the default, 64 MiB, has room for 334 states.
   std::size_t workspace_bytes = std::size_t{64} << 20U;
 
   /// Whether all options are equal.
@@ -135,10 +135,10 @@ struct CrossEntropy {
 /// shifted: the label of a position is the token after it.
 ///
 /// If all positions are ignored, or there are none, the mean is NaN, the sum 0, and the gradients are zeros. A logit
-/// that is -infinity is a token of probability 0, with an infinite loss if it is the label. A state with a
-/// logit that is NaN or infinity, or none above -infinity, has no softmax: loss and gradients are NaN, as
-/// PyTorch's are. Exponentials are summed up in A, sums and losses in double. Results agree to rounding for any
-/// workspace, and are the same bits for the same workspace_bytes and shapes.
+/// of -infinity is a token of probability 0, with an infinite loss if it is the label. A state with a logit that is NaN
+/// or infinity, or with no logit above -infinity, has no softmax: loss and gradients are NaN, as in PyTorch.
+/// Exponentials are summed in A, sums and losses in double. Results agree to rounding for any workspace, and to the bit
+/// for the same workspace_bytes and shapes.
 /// Shape: labels `[n]`, or `[batch, seq_length]` if hidden is a Tensor3 or a matrix of as many rows.
 /// Throws: as logits(); ShapeError if labels do not fit; IndexError if a label is neither ignore_index nor in
 /// [0, vocab_size). Then the gradient is as it was.
@@ -161,15 +161,14 @@ Accumulator<T> cross_entropy_into(Embedding<T>& wte, const H& hidden, const L& l
 
 /// The loss that cross_entropy() returns, bit for bit, and no gradient.
 /// Shape, Throws: as cross_entropy().
-/// Complexity: one product, and 2 MiB of logits whatever the workspace, which only says which bits are formed.
+/// Complexity: one product, and 2 MiB of logits whatever the workspace, which only determines the bits of the result.
 template <Table E, HiddenInput<table_scalar_t<E>, 2> H, Ids L,
           OptionsOrDevice<CrossEntropyOptions> O = CrossEntropyOptions, Device D = Eigen::DefaultDevice>
 [[nodiscard]] Accumulator<table_scalar_t<E>> cross_entropy_loss(const E& wte, const H& hidden,
                                                                 const L& labels, const O& options = {},
                                                                 const D& device = {});
 
-/// The loss of each position: what cross_entropy_loss() reduces, 0 where the label is ignored. options.reduction does
-/// not matter.
+/// The loss of each position, not reduced; 0 if its label is ignored. options.reduction does not matter.
 /// Shape: `[n]`; else as cross_entropy().
 /// Throws, Complexity: as cross_entropy_loss().
 /// Source: torch.nn.functional.cross_entropy(reduction="none").

@@ -24,7 +24,7 @@ namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
 
 namespace detail {
 
-/// The two arguments that may stand in one place: options, or the defaults if that is a device.
+/// The options of an argument that may be options or a device; the defaults if it is a device.
 template <class Options, class O>
 [[nodiscard]] Options options_of(const O& options) {
   if constexpr (Device<O>) {
@@ -33,7 +33,7 @@ template <class Options, class O>
     return options;
   }
 }
-/// And the device.
+/// The device of the two arguments.
 template <class O, class D>
 [[nodiscard]] const auto& device_of(const O& options, const D& device) {
   if constexpr (Device<O>) {
@@ -44,7 +44,7 @@ template <class O, class D>
   }
 }
 
-/// The head that a table's rows and options make.
+/// The head of a table's rows and options.
 /// Throws: ArgumentError.
 template <Table E>
 [[nodiscard]] Head<RowsOf<E>> checked_head(const E& wte, const HeadOptions& options) {
@@ -66,7 +66,7 @@ template <Table E>
   return head;
 }
 
-/// Hidden states of any number.
+/// Any number of hidden states.
 /// Throws: ShapeError.
 template <class Rows, class H>
 [[nodiscard]] auto checked_hidden(const Head<Rows>& head, const H& hidden) {
@@ -86,7 +86,7 @@ template <class A, class S>
   return {storage.data(), size, rows.cols, rows.cols};
 }
 
-/// Moves the first rows to the positions they belong to, ascending, and fills the others with zeros.
+/// Moves the first rows to their positions, ascending, and fills the others with zeros.
 template <class A>
 void spread_rows(const RowView<A>& rows, const std::vector<Index>& positions) {
   auto from = static_cast<Index>(positions.size());
@@ -101,7 +101,7 @@ void spread_rows(const RowView<A>& rows, const std::vector<Index>& positions) {
   }
 }
 
-/// What each position's loss is multiplied by.
+/// The factor of each position's loss.
 [[nodiscard]] inline double loss_weight(const Labels& labels, Reduction reduction) {
   return reduction == Reduction::sum ? 1.0 : 1.0 / static_cast<double>(labels.size());
 }
@@ -115,7 +115,7 @@ template <class A>
   return reduction == Reduction::mean ? std::numeric_limits<A>::quiet_NaN() : A(0);
 }
 
-/// The labels that count, and what the loss needs to know about their positions' logits. No gradients.
+/// The labels that are not ignored, and the softmax of their positions' logits. No gradients.
 template <class A>
 struct LabelledSoftmax {
   Labels labels;

@@ -2,11 +2,11 @@
 #pragma once
 
 /// \file
-/// The products of the output head: logits, and what their gradient adds to hidden states and table. All of them are
-/// cut into tiles of a fixed size, each formed by one thread, so their bits depend neither on the device nor on how
-/// much of the vocabulary is asked for at a time.
+/// The products of the output head: logits, and the gradients of hidden states and table. All of them are cut into
+/// tiles of a fixed size, each formed by one thread, so their bits depend neither on the device nor on how much of the
+/// vocabulary is processed at a time.
 ///
-/// A Head may be made of some rows of the vocabulary: row i is then token offset + i, and its owner counts labels and
+/// A Head may have only some rows of the vocabulary: row i is then token offset + i, and its owner counts labels and
 /// ids from the offset.
 
 #include <algorithm>
@@ -22,20 +22,20 @@
 
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 
-/// A table as the head sees it: rows, all of which are scored.
+/// A table in the head: rows, all of which are scored.
 template <class Rows>
 struct Head {
   using A = Accumulator<typename Rows::value_type>;  // what it computes in
 
   Rows rows;
-  A logit_soft_cap = 0;  // 0 for none
+  A logit_soft_cap = 0;  // 0 for no cap
 
   [[nodiscard]] Index vocab_size() const { return rows.rows; }
   [[nodiscard]] Index embedding_dim() const { return rows.cols; }
 };
 
-/// Rows [first, first + size) as they are stored, to be multiplied, and what makes logits of the products. Rows that
-/// are more than what they store, such as quantised ones, have two functions of their own by these names.
+/// Rows [first, first + size) as they are stored, to be multiplied, and the function that turns the products into
+/// logits. Rows that need more than their stored elements, such as quantised ones, have overloads of both functions.
 template <class S>
 [[nodiscard]] RowView<S> stored_rows_at(const RowView<S>& rows, Index first, Index size) {
   return {rows.row(first), size, rows.cols, rows.row_stride};
@@ -44,14 +44,13 @@ template <class S, class A>
 void finish_products(const RowView<S>& /*rows*/, Index /*first*/, const RowView<const A>& /*states*/,
                      const RowView<A>& /*products*/) {}
 
-/// How the head's work is cut. The defaults keep a tile and what it is made of in the second-level cache, unless it is
-/// a BLAS that forms it, and the logits of a round at 2 MiB, or one tile's width if there are very many states.
+/// The tiles of the head's work. The defaults keep a tile and its operands in the second-level cache, unless a BLAS
+/// forms it, and the logits of a round at 2 MiB, or one tile's width if there are very many states.
 struct HeadTiling {
-  Index states = uses_blas ? 1024 : 256;  ///< of a tile
-  Index rows = uses_blas ? 1024 : 256;    ///< of a tile: rows of the table, columns of logits
-  Index bytes_per_round =
-      Index{2} << 20U;  ///< of logits in memory, if a vocabulary is gone through in rounds
-  /// Tiles of no more states are formed by dot_products(), others by Eigen's product.
+  Index states = uses_blas ? 1024 : 256;    ///< of a tile
+  Index rows = uses_blas ? 1024 : 256;      ///< of a tile: rows of the table, columns of logits
+  Index bytes_per_round = Index{2} << 20U;  ///< of logits in memory, if a vocabulary is processed in rounds
+  /// Tiles of at most this many states are formed by dot_products(), others by Eigen's product.
   Index states_for_dot_products = uses_blas ? 16 : most_states_for_dot_products();
 
   /// Rows of the table in a round: whole tiles, at least one, at most sixteen.
@@ -82,7 +81,7 @@ struct Tile {
   Index cols;
 };
 
-/// The tiles of a matrix, those of one band of columns behind each other.
+/// The tiles of a matrix, those of one band of columns after each other.
 struct Tiles {
   Index rows;
   Index cols;
@@ -98,13 +97,13 @@ struct Tiles {
   }
 };
 
-/// The part of rows that a tile is.
+/// The tile of some rows.
 template <class U>
 [[nodiscard]] RowView<U> part(const RowView<U>& rows, const Tile& tile) {
   return {rows.row(tile.first_row) + tile.first_col, tile.rows, tile.cols, rows.row_stride};
 }
 
-/// The rows in A: themselves, or a copy that `storage` holds.
+/// The rows in A: themselves, or a copy in `storage`.
 template <class A, class S>
 [[nodiscard]] RowView<const A> widened_rows(const RowView<S>& rows, Matrix<A>& storage) {
   if constexpr (std::is_same_v<std::remove_const_t<S>, A>) {
@@ -128,7 +127,7 @@ template <class A>
   return 1 - tanh * tanh;
 }
 
-/// Turns products with what a table stores into logits. `first` is the row of the table that the first column
+/// Turns products with a table's stored elements into logits. `first` is the row of the table that the first column
 /// belongs to.
 template <class Rows, class A>
 void finish_logits(const Head<Rows>& head, Index first, const RowView<const A>& states,
@@ -170,7 +169,7 @@ void form_logits(const Head<Rows>& head, const RowView<const A>& states, Index f
   });
 }
 
-/// Memory for the logits of some states: of one round of the vocabulary after the other, or of all rounds.
+/// Memory for the logits of some states: of one round of the vocabulary at a time, or of all rounds.
 template <class A>
 class LogitsMemory {
  public:
@@ -182,7 +181,7 @@ class LogitsMemory {
 
   [[nodiscard]] bool keeps_all() const { return keeps_all_; }
   [[nodiscard]] Index columns() const { return columns_; }
-  /// Where the logits of the first states for rows [first, first + size) of the table are.
+  /// The place of the first states' logits for rows [first, first + size) of the table.
   [[nodiscard]] RowView<A> at(Index states, Index first, Index size) {
     return {logits_.data() + (keeps_all_ ? first : 0), states, size, logits_.cols()};
   }
@@ -193,8 +192,8 @@ class LogitsMemory {
   bool keeps_all_;
 };
 
-/// Goes through the vocabulary in rounds: forms their logits, unless they have been formed and kept, and calls
-/// body(first, logits), `first` being the row of the first column.
+/// Processes the vocabulary in rounds: forms the logits of each, unless they have been formed and kept, and calls
+/// body(first, logits), in which `first` is the row of the first column.
 template <class Rows, class A, class D, class Body>
 void for_rounds(const Head<Rows>& head, const RowView<const A>& states, LogitsMemory<A>& memory,
                 bool are_kept, const HeadTiling& tiling, const D& device, const Body& body) {
@@ -214,12 +213,12 @@ void add_head_gradients(const Head<RowView<S>>& head, const RowView<const A>& st
                         const RowView<const A>& grad_logits, const RowView<A>& grad_hidden,
                         const RowView<A>& grad, const HeadTiling& tiling, const D& device) {
   const Index depth = states.cols;
-  // Bands of columns as wide as tiles are high, so that there are tiles enough for many threads.
+  // Bands of columns as wide as tiles are high, so that there are enough tiles for many threads.
   const Tiles hidden_tiles{states.rows, depth, tiling.states, tiling.rows};
   for_products(device, true, hidden_tiles.size(), tiling.rows * tiling.states * grad_logits.cols,
                [&](Index begin, Index end) {
                  Matrix<A> storage;
-                 // The sums of a round, before they are added to those of all.
+                 // The sums of a round, before they are added to those of all rounds.
                  Matrix<A> sums((std::min)(tiling.states, states.rows), (std::min)(tiling.rows, depth));
                  for (Index t = begin; t < end; ++t) {
                    const Tile tile = hidden_tiles[t];
@@ -246,8 +245,8 @@ void add_head_gradients(const Head<RowView<S>>& head, const RowView<const A>& st
                });
 }
 
-/// Adds the gradients that grad_logits, `[states, vocab_size]`, leads to: those of the states to grad_hidden, those of
-/// the table to grad. With a soft cap the logits are formed again, in `memory`, a round at a time.
+/// Adds the gradients that follow from grad_logits, `[states, vocab_size]`: those of the states to grad_hidden, those
+/// of the table to grad. With a soft cap the logits are formed again, in `memory`, a round at a time.
 template <class S, class G, class A, class D>
 void add_logits_gradients(const Head<RowView<S>>& head, const RowView<const A>& states,
                           const RowView<G>& grad_logits, const RowView<A>& grad_hidden,

@@ -2,9 +2,9 @@
 #pragma once
 
 /// \file
-/// Products of matrices that are added to what is there. Most are Eigen's; sums are cut into short ones, which loses
-/// less of them, and small products are formed here: Eigen would form them in packets that begin at an aligned address
-/// of the output, and no bit may depend on an address.
+/// Products of matrices that are added to the output. Most are Eigen's; sums are cut into short ones, which have
+/// smaller rounding errors, and small products are formed here: Eigen would form them in packets that begin at an
+/// aligned address of the output, and no bit may depend on an address.
 
 #include <algorithm>
 #include <type_traits>
@@ -29,7 +29,7 @@ template <class U>
   return {rows.row(first), size, rows.cols, rows.row_stride};
 }
 
-/// Whether Eigen hands its products to a BLAS, which has threads of its own, and wants large ones.
+/// Whether Eigen calls a BLAS for products; a BLAS has its own threads, and is efficient for large products.
 #ifdef EIGEN_USE_BLAS
 inline constexpr bool uses_blas = true;
 #else

@@ -2,10 +2,10 @@
 #pragma once
 
 /// \file
-/// The cross-entropy of hidden states against the whole vocabulary, in as much memory as there is for logits. One pass
-/// over the vocabulary finds the sum of each state's exponentials, with a running maximum; a second one turns logits
-/// into their gradient. With memory for all logits of a chunk of states the second pass finds those of the first,
-/// otherwise it forms them again.
+/// The cross-entropy of hidden states against the whole vocabulary, in a limited memory for logits. One pass over the
+/// vocabulary finds the sum of each state's exponentials, with a running maximum; a second one turns logits into their
+/// gradient. If there is memory for all logits of a chunk of states the second pass uses those of the first, otherwise
+/// it forms them again.
 
 #include <algorithm>
 #include <cmath>
@@ -22,15 +22,16 @@
 
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 
-/// How a loss goes through states and vocabulary: a function of shapes and workspace alone, as its bits are.
+/// The chunks of states and rounds of the vocabulary of a loss. They depend on shapes and workspace alone, and so do
+/// its bits.
 struct LossPlan {
   Index states;    // of a chunk, at most
   Index columns;   // of a round: rows of the table
   bool keeps_all;  // whether there is memory for all logits of a chunk, so that each is formed once
 };
 
-/// With room for fewer states than this, it is faster to form logits twice: each chunk adds to the whole gradient of
-/// the table.
+/// With room for fewer states than this, it is faster to form logits twice, because each chunk adds to the whole
+/// gradient of the table.
 inline constexpr Index fewest_states_of_a_chunk = 64;
 
 template <class A>
@@ -43,28 +44,28 @@ template <class A>
   // A round has at least one tile's columns.
   const Index least = (std::max)(tiling.bytes_per_round / Index{sizeof(A)} / tiling.rows, Index{1});
   const Index room = keeps_all ? static_cast<Index>((std::min)(logits, all)) : least;
-  // Chunks of about one size.
+  // Chunks of about equal size.
   const Index chunks = (states + room - 1) / room;
   const Index chunk = chunks == 0 ? 0 : (states + chunks - 1) / chunks;
   return {chunk, tiling.rows_per_round<A>(chunk), keeps_all};
 }
 
-/// What the loss needs to know about a state's logits.
+/// The statistics of a state's logits that the loss needs.
 template <class A>
 struct Softmax {
   A max = -std::numeric_limits<A>::infinity();  // NaN if there is one, or an infinity
   double sum = 0;                               // of exp(logit - max)
   A label_logit = 0;
 
-  /// Makes max that of more logits. A maximum that is NaN stays so.
+  /// Updates max for more logits. A maximum that is NaN stays NaN.
   void raise_max(A other) {
     if (!(other > max || std::isnan(other))) return;
     sum *= std::exp(static_cast<double>(max) - static_cast<double>(other));
     max = other;
   }
 
-  /// Adds what is known about the logits of other rows of the vocabulary. (The label's logit is known to whoever has
-  /// the label.)
+  /// Adds the statistics of the logits of other rows of the vocabulary, except for the label's logit, which the owner
+  /// of the label has.
   void merge(Softmax other) {
     raise_max(other.max);
     other.raise_max(max);
@@ -80,7 +81,7 @@ struct Softmax {
 
 inline namespace GPT2_EMBEDDINGS_PACKETS {
 
-/// The exponential of each element. Far below zero Eigen's ends a little above zero.
+/// The exponential of each element. For very negative elements Eigen's result stays a little above zero.
 template <class A>
 [[nodiscard]] Packet<A> exponentials(const Packet<A>& x) {
   if constexpr (bool(Eigen::internal::packet_traits<A>::HasExp) || packet_size<A> == 1) {
@@ -93,7 +94,7 @@ template <class A>
   }
 }
 
-/// The sum of exp(logit - max). Here and below, what is computed of an element does not depend on its address.
+/// The sum of exp(logit - max). Here and below, the result for an element does not depend on its address.
 template <class A>
 [[nodiscard]] A sum_of_exponentials(const A* logits, Index size, A max) {
   using Eigen::internal::padd;
@@ -157,7 +158,7 @@ void differentiate_packets(A* row, Index size, A max, A factor, A soft_cap) {
 
 }  // namespace GPT2_EMBEDDINGS_PACKETS
 
-/// Adds logits to what is known about those before them.
+/// Adds logits to the statistics of the preceding ones.
 template <class A>
 void add_logits(const A* logits, Index size, Softmax<A>& softmax) {
   A max = ConstRow<A>(logits, size).template maxCoeff<Eigen::PropagateNaN>();
@@ -169,7 +170,7 @@ void add_logits(const A* logits, Index size, Softmax<A>& softmax) {
   }
 }
 
-/// Turns logits into the gradient of weight * loss, as far as it goes through the softmax alone.
+/// Turns logits into the gradient of weight * loss, without the label's own term.
 template <class A>
 void differentiate(A* logits, Index size, const Softmax<A>& softmax, double weight, A soft_cap) {
   if (!std::isfinite(softmax.max)) {
@@ -177,7 +178,7 @@ void differentiate(A* logits, Index size, const Softmax<A>& softmax, double weig
     return;
   }
   const A factor = static_cast<A>(weight / softmax.sum);
-  // Eigen's exp ends a little above zero, below the logarithm of the smallest normal number.
+  // Below the logarithm of the smallest normal number Eigen's exp stays a little above zero.
   const A lowest = softmax.max + std::log((std::numeric_limits<A>::min)());
   if (ConstRow<A>(logits, size).minCoeff() < lowest) {
     for (Index j = 0; j < size; ++j) {
@@ -189,8 +190,8 @@ void differentiate(A* logits, Index size, const Softmax<A>& softmax, double weig
   }
 }
 
-/// Goes through the vocabulary and adds each state's logits, which are formed in `memory`. A label that is not a row
-/// of the head, because that has only some rows of the vocabulary, is another's to find.
+/// Forms the logits of the vocabulary in `memory` and adds them to each state's statistics. A label may be outside the
+/// head, if that has only some rows of the vocabulary; its logit is then not found here.
 template <class Rows, class A, class D>
 void add_softmax(const Head<Rows>& head, const RowView<const A>& states, std::span<const Index> labels,
                  std::span<Softmax<A>> softmax, LogitsMemory<A>& memory, const HeadTiling& tiling,
@@ -208,7 +209,7 @@ void add_softmax(const Head<Rows>& head, const RowView<const A>& states, std::sp
 }
 
 /// Adds the gradients of weight * (the sum of all losses) to those of states and table. `memory` is that of
-/// add_softmax(): what it has kept is not formed again.
+/// add_softmax(): logits kept in it are not formed again.
 template <class S, class A, class D>
 void add_loss_gradients(const Head<RowView<S>>& head, const RowView<const A>& states,
                         std::span<const Index> labels, std::span<const Softmax<A>> softmax, double weight,
@@ -241,7 +242,7 @@ void for_chunks(Index states, const LossPlan& plan, const Body& body) {
   }
 }
 
-/// What the loss needs to know of each state's logits, and no gradients: in the memory of a round.
+/// The statistics of each state's logits, without gradients, in the memory of one round.
 template <class Rows, class A, class D>
 void find_softmax(const Head<Rows>& head, const RowView<const A>& states, std::span<const Index> labels,
                   std::span<Softmax<A>> softmax, const LossPlan& plan, const HeadTiling& tiling,

@@ -2,7 +2,7 @@
 #pragma once
 
 /// \file
-/// The k highest of many logits, found while they are formed, a round of the vocabulary at a time.
+/// The k highest of many logits, selected while they are formed, a round of the vocabulary at a time.
 
 #include <algorithm>
 #include <cmath>
@@ -35,8 +35,8 @@ template <class A>
   return a.id < b.id;
 }
 
-/// Goes through the logits of ids first, first + 1, … and keeps the best of all so far in `best`: a heap with
-/// the last-ranked on top, of as many elements as there were ids before, at most best.size().
+/// Adds the logits of ids first, first + 1, … and keeps the best of all so far in `best`: a heap with the last-ranked
+/// on top, of as many elements as there were ids before, at most best.size().
 template <class A>
 void keep_best(std::span<Candidate<A>> best, Index first, const A* logits, Index size) {
   const auto k = static_cast<Index>(best.size());
