@@ -7,15 +7,16 @@
 ///
 /// An operation is collective unless it is called local: all ranks of the communicator call it, all in the same order.
 /// It checks its arguments on every rank, all ranks agree in one small message, and only then is anything exchanged or
-/// written. If any rank cannot go on, every rank throws the error of the lowest such rank, as OnRank of the type that
-/// the one-process function would have thrown, with `rank R: ` after the tag. This includes std::bad_alloc. Tables,
-/// gradients and outputs are as they were (a gradient that was not there may be there, zero), and the communicator
-/// can be used on. Arguments that must be the same on all ranks and are not are an ArgumentError named like the
-/// argument; ranks that are in different operations are an MpiError. Not covered is memory that runs out inside MPI.
+/// written. If any rank fails, every rank throws the error of the lowest such rank, as OnRank of the type that the
+/// one-process function would have thrown, with `rank R: ` after the tag. This includes std::bad_alloc. Tables,
+/// gradients and outputs are as they were (but a gradient may have been created, as zeros), and the communicator
+/// remains usable. Arguments that must be the same on all ranks and are not cause an ArgumentError with the argument's
+/// name; ranks in different operations cause an MpiError. Memory that runs out inside MPI is not covered.
 ///
-/// Thrown only where they occur, as plain MpiError: MPI is not initialised, or finalised; a call from another thread
-/// than MPI's main one below MPI_THREAD_SERIALIZED; errors of MPI's own, after which the communicator may only be
-/// destroyed. Devices with several threads need MPI_THREAD_FUNNELED. Results do not depend on the device, bit for bit.
+/// Thrown only on the rank concerned, as plain MpiError: MPI is not initialised, or finalised; a call from another
+/// thread than MPI's main one below MPI_THREAD_SERIALIZED; errors of MPI functions, after which the communicator may
+/// only be destroyed. Devices with several threads need MPI_THREAD_FUNNELED. Results do not depend on the device, bit
+/// for bit.
 
 #ifndef OMPI_SKIP_MPICXX
 #define OMPI_SKIP_MPICXX 1
@@ -54,7 +55,7 @@ class GPT2_EMBEDDINGS_VISIBLE MpiError : public Error {
  public:
   /// \param function  the MPI function that failed; empty if none did
   /// \param code      the error class
-  /// \param problem   what is wrong
+  /// \param problem   the fault
   MpiError(std::string_view function, int code, std::string_view problem)
       : Error("[gpt2.mpi_error] " + std::string(function) + (function.empty() ? "" : ": ") +
               std::string(problem)),
@@ -81,7 +82,7 @@ class GPT2_EMBEDDINGS_VISIBLE OnRank : public E {
  public:
   OnRank(const E& error, int rank);
 
-  /// The rank where it occurred; the lowest, if on several.
+  /// The rank on which it occurred; the lowest, if on several.
   [[nodiscard]] int rank() const noexcept { return rank_; }
   /// The error's text with `rank R: ` after its tag.
   [[nodiscard]] const char* what() const noexcept override { return text_->data(); }
@@ -113,9 +114,9 @@ namespace detail {
 class Channel;
 }
 
-/// A duplicate of the user's communicator, shared by its copies and by tables: no message of the library's meets one of
-/// the user's. The last copy frees it (all ranks should destroy in the same order), or leaves it alone after
-/// MPI_Finalize. One thread at a time may use it, in calls of which all calls of MPI are made.
+/// A duplicate of the user's communicator, shared by its copies and by tables: the library's messages never mix with
+/// the user's. The last copy frees it (all ranks should destroy in the same order), or does nothing after MPI_Finalize.
+/// One thread at a time may use it, and calls MPI itself.
 class Communicator {
  public:
   /// Collective over users.
@@ -135,11 +136,11 @@ class Communicator {
   std::shared_ptr<detail::Channel> channel_;
 };
 
-/// What ranks pass: the same ids, states, labels and gradients on all, or each its own, of any size, none included.
+/// The arguments of ranks: the same ids, states, labels and gradients on all, or each its own, of any size, also empty.
 enum class Batch { same, own };
 
-/// The order in which gradients of Batch::own are summed: that of one process which saw the ranks' batches one after the
-/// other in rank order; or each rank's own sum first, and these in rank order, which sends fewer rows.
+/// The order in which gradients of Batch::own are summed: that of one process which gets the ranks' batches in rank
+/// order; or each rank's own sum first, and these in rank order, which sends fewer rows.
 enum class GradientOrder { tokens, ranks };
 
 /// The options of a sharded table.
@@ -152,25 +153,25 @@ struct ShardedOptions {
 };
 
 /// The first row of a rank, if num_embeddings rows are divided evenly among size ranks: floor(num_embeddings * rank /
-/// size), where there are 2048 * size rows or more rounded down to a multiple of 256; num_embeddings for rank == size.
+/// size), rounded down to a multiple of 256 if there are 2048 * size rows or more; num_embeddings for rank == size.
 /// Local.
 /// Throws: ArgumentError if num_embeddings is negative, size is not positive, or rank is outside [0, size].
 [[nodiscard]] Index shard_begin(Index num_embeddings, int rank, int size);
 
-/// A table whose rows are divided among the ranks of a communicator. Copies share the communicator and have a gradient
-/// of their own.
+/// A table whose rows are divided among the ranks of a communicator. Copies share the communicator and have their own
+/// gradient.
 ///
-/// Throws, in all that is collective: what Embedding's function does, and ShapeError (`shard`) if shard() was assigned a
+/// Throws, in all collective functions: as Embedding's function, and ShapeError (`shard`) if shard() was assigned a
 /// table of another size. Batch::same: ids and gradients must be the same on all ranks.
 template <Scalar T>
 class ShardedEmbedding {
  public:
-  /// A fresh table of the bits of `Embedding<T>(num_embeddings, embedding_dim, {padding_idx}, seed)`, of which each
+  /// A fresh table with the bits of `Embedding<T>(num_embeddings, embedding_dim, {padding_idx}, seed)`, of which each
   /// rank draws its own rows. All arguments must be the same on all ranks.
   ShardedEmbedding(const Communicator& comm, Batch batch, Index num_embeddings, Index embedding_dim,
                    const ShardedOptions& options = {}, std::uint64_t seed = default_seed);
-  /// The table that the ranks' rows are, one after the other. Rows must have no options of their own: they belong to the
-  /// whole. Batch, options, T and embedding_dim must be the same on all ranks.
+  /// The table of all ranks' rows, in rank order. Rows must have no options of their own, which belong to the whole
+  /// table. Batch, options, T and embedding_dim must be the same on all ranks.
   ShardedEmbedding(const Communicator& comm, Batch batch, Embedding<T> rows,
                    const ShardedOptions& options = {});
 
@@ -188,7 +189,7 @@ class ShardedEmbedding {
   [[nodiscard]] Embedding<T>& shard() noexcept { return shard_; }
   [[nodiscard]] const Embedding<T>& shard() const noexcept { return shard_; }
 
-  /// The rows of the ids, bit for bit; shapes as Embedding's. A row travels at most once to each rank that asks for it.
+  /// The rows of the ids, bit for bit; shapes as Embedding's. A row is sent at most once to each rank that needs it.
   template <Ids X, Device D = Eigen::DefaultDevice>
   [[nodiscard]] Hidden<T, ids_rank<X>> operator()(const X& ids, const D& device = {}) const;
   template <Id I, Device D = Eigen::DefaultDevice>
@@ -202,7 +203,7 @@ class ShardedEmbedding {
   template <Ids X, HiddenInput<T, ids_rank<X>> G, Device D = Eigen::DefaultDevice>
   void backward(const X& ids, const G& grad_output, const D& device = {});
 
-  /// What backward() would add to zeros, only the rows that occur, by their numbers in shard().
+  /// The gradient that backward() would add to zeros, only the rows that occur, by their numbers in shard().
   template <Ids X, HiddenInput<T, ids_rank<X>> G, Device D = Eigen::DefaultDevice>
   [[nodiscard]] SparseGradient<Accumulator<T>> sparse_backward(const X& ids, const G& grad_output,
                                                                const D& device = {}) const;
@@ -256,8 +257,8 @@ class ShardedGPT2Embeddings {
     sum_into(input_ids, position_ids, out, device);
   }
 
-  /// Adds to wte.shard().grad() and, on every rank alike, to wpe.grad(): the gradient of all ranks' batches, which needs
-  /// no further reduction. wpe.grad() is taken to be the same on all ranks before.
+  /// Adds to wte.shard().grad() and, on every rank alike, to wpe.grad(): the gradient of all ranks' batches, which
+  /// needs no further reduction. wpe.grad() must be the same on all ranks before; this is not checked.
   template <Ids X, HiddenInput<T, ids_rank<X>> G, Device D = Eigen::DefaultDevice>
   void backward(const X& input_ids, const G& grad_output, const D& device = {}) {
     sum_backward(input_ids, PastLength(), grad_output, device);
@@ -306,15 +307,15 @@ concept Reducible =
 template <detail::Reducible M>
 void all_reduce(const Communicator& comm, M&& matrix);
 
-/// What merging all ranks' gradients in rank order gives, bit for bit.
-/// Shape: values of as many columns on all ranks, also where there are no rows.
+/// All ranks' gradients merged in rank order, bit for bit.
+/// Shape: values of as many columns on all ranks, also on ranks without rows.
 /// Throws: as SparseGradient::merge; ArgumentError (`values`) if columns differ.
 /// Complexity: a rank sends its own rows once, and its share of the union to all.
 template <class A>
 [[nodiscard]] SparseGradient<A> all_reduce(const Communicator& comm, const SparseGradient<A>& sparse);
 
-// The head over shards: as in lm_head.hpp, with `same` for states and labels that are the same on all ranks, as results
-// then are; with `own`, results are of the rank's own states. Options must be the same on all ranks.
+// The head over shards: as in lm_head.hpp. With `same`, states and labels are the same on all ranks, and so are
+// results; with `own`, results are those of the rank's own states. Options must be the same on all ranks.
 
 /// The logits of this rank's rows below options.vocab_size, which counts the whole table. Local.
 /// Shape: `[n, this rank's rows below vocab_size]`.
@@ -322,15 +323,15 @@ template <Scalar T, HiddenInput<T, 2> H, Device D = Eigen::DefaultDevice>
 [[nodiscard]] Matrix<Accumulator<T>> logits(const ShardedEmbedding<T>& wte, const H& hidden,
                                             const HeadOptions& options = {}, const D& device = {});
 
-/// The k best tokens of the whole vocabulary. These and logits() have the bits of one process if parts begin at
-/// multiples of 256, as default ones of large tables do, and are within rounding of it otherwise.
+/// The k best tokens of the whole vocabulary. These and logits() have the bits of one process if shards begin at
+/// multiples of 256, as the default ones of large tables do; otherwise they agree with it to rounding.
 template <Scalar T, HiddenInput<T, 2> H, Device D = Eigen::DefaultDevice>
 [[nodiscard]] TopK<Accumulator<T>> top_k(const ShardedEmbedding<T>& wte, const H& hidden, Index k,
                                          const HeadOptions& options = {}, const D& device = {});
 
-/// The loss of all ranks' positions together (`mean` is over those of all that are not ignored), the gradient of the
-/// states, and that of this rank's rows, which is added to wte.shard().grad(). The same bits in every run with as many
-/// ranks and the same parts, with one rank those of one process; otherwise within rounding.
+/// The loss of all ranks' positions together (`mean` is over all that are not ignored), the gradient of the states, and
+/// that of this rank's rows, which is added to wte.shard().grad(). The same bits in every run with as many ranks and
+/// the same shards; with one rank those of one process, which others agree with to rounding.
 /// Complexity: with `own`, memory for the states, and their gradients, of all ranks.
 template <Scalar T, HiddenInput<T, 2> H, Ids L, Device D = Eigen::DefaultDevice>
 [[nodiscard]] CrossEntropy<Accumulator<T>> cross_entropy(ShardedEmbedding<T>& wte, const H& hidden,
@@ -362,15 +363,15 @@ concept ShardedPretrained = requires {
 
 }  // namespace detail
 
-/// Loads ShardedGPT2Embeddings<T> with the default parts from the files that one process reads. Each rank reads its own
-/// path, and of wte only its rows; mapped and of type T, they are the file's own pages.
+/// Loads ShardedGPT2Embeddings<T> with the default shards from the files that one process reads. Each rank reads its
+/// own path, and of wte only its rows; mapped and of type T, they are the file's own pages.
 /// Throws: as from_pretrained() of one process; ArgumentError if shapes or wpe are not rank 0's.
 template <detail::ShardedPretrained E>
 [[nodiscard]] E from_pretrained(const std::filesystem::path& path, const Communicator& comm, Batch batch,
                                 const ShardedOptions& options = {}, LoadMode mode = LoadMode::mapped);
 
 /// Writes, byte for byte, the two files that save_pretrained() of one process would write, to a folder that all ranks
-/// see: each rank its own rows. After an error the old files are there, and no temporary.
+/// can access: each rank its own rows. After an error the old files are unchanged, and no temporary one is left.
 /// Throws: as save_pretrained() of one process; ArgumentError (`config`) if configs are not rank 0's.
 template <Scalar T>
 void save_pretrained(const std::filesystem::path& folder, const GPT2Config& config,

@@ -2,8 +2,8 @@
 #pragma once
 
 /// \file
-/// What ranks agree on before anything is exchanged: that all of them are in the same operation, that none has an error,
-/// and that what must be the same is.
+/// The agreement of ranks before anything is exchanged: all of them are in the same operation, none has an error, and
+/// the arguments that must be the same are.
 
 #include <array>
 #include <bit>
@@ -20,7 +20,7 @@
 
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 
-/// The collective operations. Those of which an operation consists have its name.
+/// The collective operations. The steps of an operation have its name.
 enum class Operation : std::uint64_t {
   communicator,
   sharded_embedding,
@@ -57,7 +57,7 @@ inline constexpr std::array<const char*, 15> operation_names{"Communicator",
   return operation < operation_names.size() ? operation_names[static_cast<std::size_t>(operation)] : "?";
 }
 
-/// The arguments of an operation that must be the same on all ranks, in an order that is the operation's.
+/// The arguments of an operation that must be the same on all ranks, in the operation's own order.
 class SharedArguments {
  public:
   static constexpr std::size_t most = 26;
@@ -129,7 +129,7 @@ class SharedArguments {
   std::size_t size_ = 0;
 };
 
-/// What is known of consecutive ranks: all that travels where they agree.
+/// The state of consecutive ranks: the only message if they agree.
 struct Ballot {
   static constexpr std::int64_t nobody = (std::numeric_limits<std::int64_t>::max)();
 
@@ -142,7 +142,7 @@ struct Ballot {
   std::int64_t spare = 0;
   std::array<std::uint64_t, SharedArguments::most> arguments{};  // of the first of them
 
-  /// Adds what is known of the ranks that come next.
+  /// Adds the state of the ranks that come next.
   void add(const Ballot& next) noexcept {
     if (failed == nobody) failed = next.failed;
     if (different == nobody) {
@@ -192,7 +192,7 @@ class BallotBox {
     if (type_ != MPI_DATATYPE_NULL) (void)MPI_Type_free(&type_);
   }
 
-  /// Throws on all ranks what one has to throw: see mpi.hpp.
+  /// Throws the error of one rank on all of them: see mpi.hpp.
   void settle(MPI_Comm comm, int rank, int size, Operation operation, const SharedArguments& arguments,
               const std::exception_ptr& error) const {
     Ballot own;

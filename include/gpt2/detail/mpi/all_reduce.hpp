@@ -24,8 +24,8 @@ namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
 
 namespace detail {
 
-/// Combines elements of all ranks in rank order, the same bits on all. Each rank combines a part of a slab and gives it
-/// to the others.
+/// Combines elements of all ranks in rank order, with the same bits on all. Each rank combines a part of a slab and
+/// sends it to the others.
 template <class E>
 class OrderedReduction {
  public:
@@ -43,8 +43,8 @@ class OrderedReduction {
     sum_ = channel_.buffer(BufferName::reduction_sum).template get<E>(part);
   }
 
-  /// Reduces all elements; collective. get(first, size) gives the memory of some of them, put(first, size) is told that
-  /// it has the result; add(out, a, b, size) combines size elements.
+  /// Reduces all elements; collective. get(first, size) returns the memory of some of them; put(first, size) is called
+  /// when it has the result; add(out, a, b, size) combines size elements.
   template <class Get, class Put, class Add>
   void run(const Get& get, const Put& put, const Add& add) {
     if (channel_.size() == 1) return;
@@ -62,7 +62,7 @@ class OrderedReduction {
  private:
   [[nodiscard]] static Index slab_of(int size) {
     constexpr Index least = Index{1} << 20;          // bytes: a slab of two ranks stays in the caches
-    constexpr Index least_message = Index{1} << 16;  // so that latency does not count
+    constexpr Index least_message = Index{1} << 16;  // so that latency does not matter
     return (std::max)((std::max)(least, least_message * size) / Index{sizeof(E)}, Index{1});
   }
   [[nodiscard]] Index begin_of(int rank, Index size) const {
@@ -169,7 +169,7 @@ SparseGradient<A> all_reduce(const Communicator& comm, const SparseGradient<A>& 
   const Index cols = sparse.values.cols();
   const auto ranks = static_cast<std::size_t>(channel.size());
   const auto self = static_cast<std::size_t>(channel.rank());
-  // Row i is summed up by rank i mod size, which spreads them evenly.
+  // Row i is summed by rank i mod size, which spreads them evenly.
   const auto place_of = [&](Index i) {
     const auto row = static_cast<std::uint64_t>(sparse.rows[i]);
     return detail::TokenRow{static_cast<int>(row % ranks), sparse.rows[i]};

@@ -2,7 +2,7 @@
 #pragma once
 
 /// \file
-/// Shards from and to checkpoints: each rank reads its own rows, and writes them to a file that rank 0 has begun.
+/// Shards from and to checkpoints: each rank reads its own rows, and writes them to a file that rank 0 has created.
 
 #include <algorithm>
 #include <array>
@@ -64,7 +64,7 @@ template <Scalar T>
   return Embedding<T>(std::move(weight));
 }
 
-/// Writes bytes into a file that is there, and waits until they are on the disk.
+/// Writes bytes into an existing file, and waits until they are on the disk.
 /// Throws: CheckpointError (IoError).
 inline void write_into(const std::filesystem::path& path, std::uint64_t offset,
                        std::span<const std::byte> bytes) {
@@ -90,7 +90,7 @@ template <Scalar T>
 [[nodiscard]] std::string sharded_header(const ShardedGPT2Embeddings<T>& embeddings) {
   const ShardedEmbedding<T>& wte = embeddings.wte;
   const auto size = [](Index extent) { return static_cast<std::uint64_t>(extent); };
-  // Of the bytes, the header has only the number.
+  // The header needs only the number of bytes.
   const NamedTensor token{
       "wte.weight",
       {dtype_of<T>,
@@ -155,7 +155,7 @@ void save_pretrained(const std::filesystem::path& folder, const GPT2Config& conf
     arguments.add_hash("config", hash.value());
   });
 
-  // Rank 0 begins the file. A temporary that is not renamed is removed again, whichever rank has failed.
+  // Rank 0 creates the file. A temporary file that is not renamed is removed again, whichever rank has failed.
   std::optional<detail::TemporaryFile> model;
   std::optional<detail::TemporaryFile> json;
   std::array<char, 128> name{};

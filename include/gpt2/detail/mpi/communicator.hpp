@@ -2,8 +2,8 @@
 #pragma once
 
 /// \file
-/// The definitions of Communicator, and the channel that its copies share: a communicator of MPI's, what ranks agree
-/// with, exchanges in pieces, and buffers that are kept.
+/// The definitions of Communicator, and the channel that its copies share: a communicator of MPI's, agreement among
+/// ranks, exchanges in pieces, and buffers that are kept.
 
 #include <array>
 #include <cstddef>
@@ -40,7 +40,7 @@ inline void check_mpi_is_usable() {
   }
 }
 
-/// Throws: MpiError if a device has several threads, and MPI does not know that there are any.
+/// Throws: MpiError if a device has several threads, but MPI is not initialised for threads.
 template <Device D>
 void check_threads(const D& device) {
   if constexpr (!std::same_as<D, Eigen::DefaultDevice>) {
@@ -54,7 +54,7 @@ void check_threads(const D& device) {
 }
 
 /// The number of bytes of rows * cols elements.
-/// Throws: std::bad_alloc if memory cannot be as large.
+/// Throws: std::bad_alloc if no memory could be as large.
 template <class E>
 [[nodiscard]] std::size_t bytes_of(Index rows, Index cols = 1) {
   constexpr Index limit = (std::numeric_limits<Index>::max)() / Index{sizeof(E)};
@@ -65,7 +65,7 @@ template <class E>
 /// Memory that is kept from one operation to the next.
 class Buffer {
  public:
-  /// At least rows * cols uninitialised elements. What was in the buffer is lost.
+  /// At least rows * cols uninitialised elements. The buffer's former contents are lost.
   /// Throws: std::bad_alloc.
   template <class E>
   [[nodiscard]] E* get(Index rows, Index cols = 1) {
@@ -85,7 +85,7 @@ class Buffer {
   std::size_t size_ = 0;
 };
 
-/// The buffers of a channel. Each is one operation's at a time.
+/// The buffers of a channel. Each is used by one operation at a time.
 enum class BufferName {
   slots,
   table,
@@ -108,7 +108,7 @@ enum class BufferName {
   count
 };
 
-/// What one rank sends to another, and gets from it.
+/// The message that one rank sends to another, and the one that it receives.
 struct Message {
   const void* out = nullptr;
   std::size_t out_bytes = 0;
@@ -118,7 +118,7 @@ struct Message {
 
 class Channel {
  public:
-  /// All that needs memory; open() makes the communicator.
+  /// Allocates all memory; open() makes the communicator.
   Channel(int rank, int size, std::size_t max_message_bytes)
       : rank_(rank), size_(size), max_message_bytes_(max_message_bytes) {
     const auto ranks = static_cast<std::size_t>(size);
@@ -155,8 +155,8 @@ class Channel {
   [[nodiscard]] std::span<std::int64_t> more_counts_out() noexcept { return more_counts_out_; }
   [[nodiscard]] std::span<std::int64_t> more_counts_in() noexcept { return more_counts_in_; }
 
-  /// Calls body(arguments) on every rank, which checks, allocates, and names what must be the same on all ranks; throws
-  /// on all what one of them has thrown, or that they are not in the same operation with the same arguments.
+  /// Calls body(arguments) on every rank, which checks, allocates, and adds the arguments that must be the same on all
+  /// ranks. If a body throws, or ranks are not in the same operation with the same arguments, throws that error on all.
   template <class Body>
   void agree(Operation operation, const Body& body) {
     check_mpi_is_usable();
@@ -180,7 +180,7 @@ class Channel {
   }
 
   /// Sends and receives messages() of all other ranks, in pieces. Calls arrived(rank) for each rank in their order,
-  /// this one's included, when its message is there; others may still be on their way.
+  /// this one included, when its message has arrived; others may still be on their way.
   template <class Arrived>
   void exchange(const Arrived& arrived) {
     std::exception_ptr error;
@@ -188,7 +188,7 @@ class Channel {
       try {
         if (!error) arrived(rank);
       } catch (...) {
-        error = std::current_exception();  // thrown when nobody waits for us any more
+        error = std::current_exception();  // thrown when no rank waits for this one any more
       }
     };
     std::size_t longest = 0;
@@ -198,7 +198,7 @@ class Channel {
     }
     for (std::size_t begin = 0; begin == 0 || begin < longest; begin += max_message_bytes_) {
       post(begin);
-      // Of several pieces, a message is there with its last one.
+      // A message in several pieces has arrived with its last one.
       if (longest <= max_message_bytes_) {
         for (int r = 0; r < size_; ++r) {
           MPI_Request& request = requests_[2 * static_cast<std::size_t>(r)];
@@ -223,7 +223,7 @@ class Channel {
     const auto piece = [&](std::size_t bytes) {
       return bytes > begin ? (std::min)(bytes - begin, max_message_bytes_) : 0;
     };
-    // Each rank begins with the one after it, so that not all send to the same.
+    // Each rank begins with the next one, so that they do not all send to the same.
     for (int step = 1; step < size_; ++step) {
       const int r = (rank_ + size_ - step) % size_;
       const Message& message = messages_[static_cast<std::size_t>(r)];

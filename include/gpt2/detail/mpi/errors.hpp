@@ -2,7 +2,7 @@
 #pragma once
 
 /// \file
-/// Errors that travel: an error of one rank, written down and thrown on all.
+/// Errors across ranks: an error of one rank, serialised and thrown on all.
 
 #include <algorithm>
 #include <charconv>
@@ -46,7 +46,7 @@ inline OnRank<std::bad_alloc>::OnRank(int rank) noexcept : rank_(rank) {
 
 namespace detail {
 
-/// MPI's own text for what one of its functions returned.
+/// MPI's own text for the code that one of its functions returned.
 [[nodiscard]] inline MpiError mpi_error(const char* function, int code) {
   int error_class = code;
   int length = 0;
@@ -61,13 +61,13 @@ inline void check_mpi(const char* function, int code) {
   if (code != MPI_SUCCESS) throw mpi_error(function, code);
 }
 
-/// The type of an error that travels. Errors whose text is not a function of their members carry it besides.
+/// The type of a serialised error.
 enum class ErrorKind : std::uint8_t { index, shape, argument, config, checkpoint, mpi, error };
 
 /// An error as bytes: numbers and texts one after the other.
 class ErrorWriter {
  public:
-  /// The bytes of an error; none for std::bad_alloc, and where there is no memory for them.
+  /// The bytes of an error; empty for std::bad_alloc, and if there is no memory for them.
   [[nodiscard]] static std::string bytes_of(const std::exception_ptr& error) noexcept {
     try {
       ErrorWriter writer;
@@ -154,7 +154,7 @@ class ErrorReader {
  public:
   explicit ErrorReader(std::string_view bytes) : bytes_(bytes) {}
 
-  /// Throws: OnRank<E> of what ErrorWriter wrote.
+  /// Throws: OnRank<E> of the error that ErrorWriter wrote.
   [[noreturn]] void throw_on(int rank) {
     if (bytes_.empty()) throw OnRank<std::bad_alloc>(rank);
     const auto kind = static_cast<ErrorKind>(bytes_.front());

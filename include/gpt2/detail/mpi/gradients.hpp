@@ -2,7 +2,7 @@
 #pragma once
 
 /// \file
-/// Rows of gradients on their way to the ranks that sum them up.
+/// Rows of gradients on their way to the ranks that sum them.
 
 #include <algorithm>
 #include <cstddef>
@@ -23,8 +23,8 @@ namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 
 /// The row that a token's gradient belongs to.
 struct TokenRow {
-  int owner = -1;  // the rank that sums it up; -1 for no rank, as for padding
-  Index row = -1;  // by the owner's count
+  int owner = -1;  // the rank that sums it; -1 for no rank, as for padding
+  Index row = -1;  // by the owner's numbers
 };
 
 /// The buffers of one exchange of rows.
@@ -39,7 +39,7 @@ inline constexpr RouteBuffers token_buffers{BufferName::ids_out, BufferName::ids
 inline constexpr RouteBuffers position_buffers{BufferName::position_ids_out, BufferName::position_ids_in,
                                                BufferName::position_rows_out, BufferName::position_rows_in};
 
-/// Rows that each rank has for each other. Its own stay where they are.
+/// Rows that each rank has for each other one. Its own are not copied.
 template <class A>
 class RoutedRows {
  public:
@@ -47,7 +47,7 @@ class RoutedRows {
              std::span<std::int64_t> counts_in, Index cols)
       : channel_(channel), names_(buffers), out_(counts_out), in_(counts_in), cols_(cols) {}
 
-  /// Takes rows [0, size) whose place is at(i), a TokenRow, and whose elements are at row(i). Local.
+  /// Takes rows [0, size). at(i) is the TokenRow of row i, and row(i) its elements. Local.
   /// Throws: std::bad_alloc.
   template <class At, class RowAt>
   void take(Index size, const At& at, const RowAt& row) {
@@ -70,17 +70,17 @@ class RoutedRows {
     }
   }
 
-  /// Tells the others how many rows come; collective.
+  /// Sends the numbers of rows to the other ranks; collective.
   void exchange_counts() {
     channel_.exchange_counts(out_, in_);
     total_in_ = 0;
     for (const std::int64_t count : in_) total_in_ += count;
   }
-  /// The number of rows that come from others.
+  /// The number of rows from other ranks.
   [[nodiscard]] Index total_in() const { return total_in_; }
   [[nodiscard]] Index count_in(int rank) const { return in_[static_cast<std::size_t>(rank)]; }
 
-  /// Makes room for them. Local.
+  /// Allocates memory for them. Local.
   /// Throws: std::bad_alloc.
   void allocate() {
     ids_in_ = channel_.buffer(names_.ids_in).template get<std::int64_t>(total_in_);
@@ -148,7 +148,7 @@ class RoutedRows {
   A* rows_in_ = nullptr;
 };
 
-/// grad[ids[i]] += rows[i], in the order of the rows; ids are called by number, -1 is passed over.
+/// grad[id_at(i)] += rows[i], in the order of the rows; an id of -1 is skipped.
 template <class IdAt, class A, class G, class D>
 void add_rows(const IdAt& id_at, const RowView<G>& rows, const RowView<A>& grad, const D& device) {
   scatter_add(
@@ -163,7 +163,7 @@ struct SparseRows {
   RowView<const A> values;
 };
 
-/// What merging sparse gradients one after the other gives.
+/// Sparse gradients merged one after the other.
 template <class A>
 [[nodiscard]] SparseGradient<A> merged(std::span<const SparseRows<A>> parts, Index cols) {
   std::vector<std::size_t> next(parts.size());
@@ -209,7 +209,7 @@ template <class I>
 struct TokenRows {
   IdView<I> ids;
   std::span<const Index> offsets;
-  Index padding_idx;  // -1 for none
+  Index padding_idx;  // -1 if there is no padding
   int rank;
 
   [[nodiscard]] Index size() const { return ids.batch * ids.seq_length; }
@@ -217,7 +217,7 @@ struct TokenRows {
     return static_cast<Index>(ids.batch == 1 ? ids(0, token)
                                              : ids(token / ids.seq_length, token % ids.seq_length));
   }
-  /// Who sums up the gradient of a token.
+  /// The rank that sums the gradient of a token, and the row.
   [[nodiscard]] TokenRow operator()(Index token) const {
     const Index row = id(token);
     if (row == padding_idx) return {};

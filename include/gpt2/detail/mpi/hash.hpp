@@ -2,8 +2,8 @@
 #pragma once
 
 /// \file
-/// A 64-bit hash at memory's speed, by which ranks compare what they were given. It is no defence against those who
-/// look for collisions.
+/// A 64-bit hash at memory's speed, by which ranks compare their arguments. It is no defence against deliberate
+/// collisions.
 
 #include <algorithm>
 #include <array>
@@ -17,8 +17,8 @@
 
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 
-/// Eight hashes side by side, each of every eighth word: as many multiplications are on their way at a time. Each step
-/// is a bijection of a lane, so that two inputs which differ in one word of it differ in the end.
+/// Eight hashes side by side, each of every eighth word, so that eight multiplications overlap. Each step is a
+/// bijection of a lane, so two inputs that differ in one word have different lanes.
 class Hash {
  public:
   /// Adds bytes; the hash is that of all of them, however they were divided.
@@ -77,7 +77,7 @@ class Hash {
   std::uint64_t size_ = 0;
 };
 
-/// Of hidden states: shape, scalar and bits.
+/// The hash of hidden states: of shape, scalar and bits.
 template <class U>
 [[nodiscard]] std::uint64_t hash_of(const RowView<U>& rows) noexcept {
   Hash hash;
@@ -93,7 +93,7 @@ template <class U>
   return hash.value();
 }
 
-/// Of ids: shape and values, whatever their type.
+/// The hash of ids: of shape and values, whatever their type.
 template <class I>
 [[nodiscard]] std::uint64_t hash_of(const IdView<I>& ids) noexcept {
   Hash hash;

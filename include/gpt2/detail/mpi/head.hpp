@@ -2,8 +2,8 @@
 #pragma once
 
 /// \file
-/// The definitions of the head over shards: each rank scores its own rows, and what states need of all rows is put
-/// together in rank order.
+/// The definitions of the head over shards: each rank scores its own rows, and the statistics of each state's logits
+/// are merged in rank order.
 
 #include <algorithm>
 #include <cstddef>
@@ -29,7 +29,7 @@ namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
 
 namespace detail {
 
-/// A table of a size, of which only the size is asked.
+/// A table that has only a size, for checks.
 template <Scalar T>
 class SizeOfTable {
  public:
@@ -81,13 +81,13 @@ inline void share_head(SharedArguments& arguments, const HeadOptions& options) {
   arguments.add("logit_soft_cap", options.logit_soft_cap);
 }
 
-/// Hidden states of all ranks, in A, and where those of each rank begin.
+/// Hidden states of all ranks, in A, and the first one of each rank.
 template <class A>
 class GatheredStates {
  public:
   explicit GatheredStates(Channel& channel) : channel_(channel) {}
 
-  /// Tells all ranks how many states this one has; collective.
+  /// Sends the number of this rank's states to all ranks; collective.
   void count(Index states) {
     const auto out = channel_.counts_out();
     std::fill(out.begin(), out.end(), std::int64_t{states});
@@ -100,7 +100,7 @@ class GatheredStates {
     begins_[0] = 0;
     for (std::size_t r = 0; r + 1 < begins_.size(); ++r)
       begins_[r + 1] = begins_[r] + channel_.counts_in()[r];
-    // As much as sum_own_states() needs when the states have been used.
+    // As much as sum_own_states() needs after the states have been used.
     states_ = channel_.buffer(BufferName::rows_in).template get<A>(begins_.back() + channel_.size(), cols);
     cols_ = cols;
   }
@@ -112,7 +112,7 @@ class GatheredStates {
   /// The memory of the states, when they are no longer needed.
   [[nodiscard]] A* memory() const { return states_; }
 
-  /// Gives all ranks this one's states, row(i) being the i-th; collective.
+  /// Sends this rank's states to all ranks; row(i) is the i-th; collective.
   template <class RowAt>
   void exchange(const RowAt& row) {
     A* const own = states_ + begin(channel_.rank()) * cols_;
@@ -120,7 +120,7 @@ class GatheredStates {
     gather(states_, cols_);
   }
 
-  /// Gives all ranks this one's rows of elements, which are in their place among all; collective.
+  /// Sends this rank's rows of elements, which are in their place among all, to all ranks; collective.
   template <class E>
   void gather(E* elements, Index width) {
     const auto bytes = [&](int rank) { return static_cast<std::size_t>(count_of(rank) * width) * sizeof(E); };
@@ -179,7 +179,7 @@ struct CandidateLists {
   }
 };
 
-/// What is known of a state's logits on all ranks so far.
+/// Merges the statistics of states' logits on the ranks so far with the next rank's.
 template <class A>
 void merge_softmax(Softmax<A>* out, const Softmax<A>* a, const Softmax<A>* b, Index size) {
   for (Index i = 0; i < size; ++i) {
@@ -190,7 +190,7 @@ void merge_softmax(Softmax<A>* out, const Softmax<A>* a, const Softmax<A>* b, In
   }
 }
 
-/// The losses of states of all ranks over the rows of all ranks. Local but for run().
+/// The losses of states of all ranks over the rows of all ranks. Local except run().
 template <Scalar T>
 class ShardedLoss {
   using A = Accumulator<T>;
@@ -198,7 +198,7 @@ class ShardedLoss {
  public:
   ShardedLoss(Channel& channel, Operation operation) : channel_(channel), operation_(operation) {}
 
-  /// Takes what has been checked; labels are those of the whole table.
+  /// Takes checked arguments; labels are rows of the whole table.
   /// Throws: std::bad_alloc.
   void take(const ShardedHead<T>& head, const RowView<const A>& states, std::span<const Index> labels,
             Index first_row, const CrossEntropyOptions& options, bool with_gradients) {
@@ -207,7 +207,7 @@ class ShardedLoss {
     labels_.resize(labels.size());
     for (std::size_t i = 0; i < labels.size(); ++i) labels_[i] = labels[i] - first_row;
     softmax_.assign(labels.size(), Softmax<A>());
-    // The same plan on all ranks, whose parts may differ.
+    // The same plan on all ranks, whose shards may differ in size.
     plan_ = loss_plan<A>(states.rows, head.most_rows(), options.workspace_bytes, tiling_);
     memory_.emplace(plan_.states, head.own.vocab_size(), plan_.columns, with_gradients && plan_.keeps_all);
     reduction_ = options.reduction;
@@ -227,7 +227,7 @@ class ShardedLoss {
     if (grad != nullptr) as_operand(all_grads).setZero();
     const Index chunk = (std::max)(plan_.states, Index{1});
     for (Index first = 0; first < states_.rows + chunk; first += chunk) {
-      // The gradients of a chunk, and the logits of the next: memory may run out in both.
+      // The gradients of a chunk, and the logits of the next: in one agreement, as memory may run out in both.
       const Index before = first - chunk;
       channel_.agree(operation_, [&](SharedArguments&) {
         if (grad != nullptr && before >= 0) {
@@ -246,7 +246,7 @@ class ShardedLoss {
       });
       if (first >= states_.rows) break;
       OrderedReduction<Softmax<A>> merging(channel_, (std::min)(chunk, states_.rows - first));
-      merging.allocate();  // what take() has allocated
+      merging.allocate();  // take() has made the buffers large enough
       merging.run(softmax_.data() + first, merge_softmax<A>);
     }
     return reduced<A>(softmax_, weight_, reduction_);
@@ -285,7 +285,7 @@ void sum_own_states(Channel& channel, const GatheredStates<A>& states, const A* 
                     const RowView<A>& out) {
   const int self = channel.rank();
   const Index cols = out.cols;
-  // As many rows at a time as there is memory for in that of the states.
+  // As many rows at a time as fit the memory of the states.
   const Index slab = (states.size() + channel.size() - 1) / channel.size();
   Index longest = 0;
   for (int r = 0; r < channel.size(); ++r) longest = (std::max)(longest, states.count_of(r));
@@ -312,7 +312,7 @@ void sum_own_states(Channel& channel, const GatheredStates<A>& states, const A* 
   }
 }
 
-/// The loss, and with make_out(), which makes or checks the gradient of the hidden states, all gradients.
+/// The loss; also all gradients, if there is a make_out(), which makes or checks the gradient of the hidden states.
 template <Scalar T, class H, class L, class MutableGrad, class MakeOut, class D>
 [[nodiscard]] Accumulator<T> sharded_cross_entropy(const ShardedEmbedding<T>& table, const H& hidden,
                                                    const L& labels, const CrossEntropyOptions& options,
@@ -360,7 +360,7 @@ template <Scalar T, class H, class L, class MutableGrad, class MakeOut, class D>
   if (same) {
     const A value = loss.run(table_grad, device);
     if constexpr (with_gradients) {
-      summing->allocate();  // the buffers of before
+      summing->allocate();  // the same buffers as before
       summing->run(loss.grads(), add_elements<A>);
       const RowView<const A> sums{loss.grads(), kept.size(), result->cols, result->cols};
       for (Index i = 0; i < kept.size(); ++i)
@@ -468,7 +468,7 @@ TopK<Accumulator<T>> top_k(const ShardedEmbedding<T>& wte, const H& hidden, Inde
     if (same) {
       find(detail::widened_rows(*rows, storage), 0, all);
     } else {
-      // The states of each rank by themselves, as it would do: bits may depend on how many there are.
+      // The states of each rank by themselves, as on that rank: bits may depend on the number of states.
       for (int r = 0; r < ranks; ++r) find(states.rows(), states.begin(r), states.count_of(r));
     }
   });

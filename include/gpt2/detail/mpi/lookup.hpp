@@ -2,8 +2,8 @@
 #pragma once
 
 /// \file
-/// Lookups in a sharded table: each different row is asked for once, comes from the rank that has it, and is then read
-/// where it lies, as a kernel's row source.
+/// Lookups in a sharded table: each distinct row is requested once from the rank that has it, and then read in place,
+/// as a kernel's row source.
 
 #include <algorithm>
 #include <bit>
@@ -38,14 +38,14 @@ struct RowsAtPointers {
   }
 };
 
-/// The rows that tokens ask for.
+/// The rows of tokens.
 template <Scalar T>
 class FetchedRows {
  public:
   FetchedRows(Channel& channel, std::span<const Index> offsets, const RowView<const T>& shard)
       : channel_(channel), offsets_(offsets), shard_(shard), rank_(channel.rank()) {}
 
-  /// Finds the different rows among ids that have been checked, and where they will lie.
+  /// Finds the distinct rows among checked ids, and the memory for each.
   /// Throws: std::bad_alloc.
   template <class I>
   void request(const IdView<I>& ids, Batch batch) {
@@ -86,7 +86,7 @@ class FetchedRows {
     } else {
       ids_out_ = channel_.buffer(BufferName::ids_out).template get<std::int64_t>(size_ - own_);
     }
-    // The rows of a rank lie one after the other, in the order in which they were first asked for.
+    // The rows of a rank are contiguous, in the order of their first ids.
     auto& next = places();
     Index place = 0;
     for (std::size_t r = 0; r < counts.size(); ++r) {
@@ -107,7 +107,7 @@ class FetchedRows {
     for (Index i = 0; i < tokens; ++i) pointers_[i] = pointer_of[slots[i]];
   }
 
-  /// Exchanges what request() has found; collective.
+  /// Exchanges the rows that request() has found; collective.
   void fetch(Operation operation, Batch batch) {
     if (channel_.size() == 1) return;
     if (batch == Batch::same) {
@@ -133,7 +133,7 @@ class FetchedRows {
     if (shard_.cols > 0) std::memcpy(to, shard_.row(row), bytes(1));
   }
 
-  /// All ranks ask for the same rows, so each sends its own to all.
+  /// All ranks need the same rows, so each sends its own to all.
   void fetch_same() {
     Index place = 0;
     for (Index i = 0; i < size_; ++i) {
@@ -184,8 +184,8 @@ class FetchedRows {
   std::span<const Index> offsets_;
   RowView<const T> shard_;
   int rank_;
-  Index size_ = 0;             // of the different rows
-  Index own_ = 0;              // of those that this rank has
+  Index size_ = 0;             // the number of distinct rows
+  Index own_ = 0;              // the number of those that this rank has
   Index* distinct_ = nullptr;  // in the order in which they occur
   int* owners_ = nullptr;
   const T** pointers_ = nullptr;

@@ -33,10 +33,11 @@ inline Index shard_begin(Index num_embeddings, int rank, int size) {
     throw ArgumentError("rank", rank, "is outside [0, " + detail::to_text(size) + "]");
   }
   if (rank == size) return num_embeddings;
-  // floor(num_embeddings * rank / size), of which the product may be too large.
+  // floor(num_embeddings * rank / size), without the product, which may overflow.
   const Index begin = num_embeddings / size * rank +
                       static_cast<Index>(static_cast<std::int64_t>(num_embeddings % size) * rank / size);
-  // The head's products are cut into tiles of as many rows: shards that begin with one have the whole table's bits.
+  // The head's products are cut into tiles of this many rows: shards that begin with a tile have the whole table's
+  // bits.
   constexpr Index tile = 256;
   return num_embeddings / (8 * tile) >= size ? begin - begin % tile : begin;
 }
@@ -56,7 +57,7 @@ inline constexpr std::size_t scalar_word<Eigen::half> = 2;
 template <>
 inline constexpr std::size_t scalar_word<Eigen::bfloat16> = 3;
 
-/// What must be the same of all sharded tables.
+/// Adds the arguments that must be the same on all ranks for every sharded table.
 template <Scalar T>
 void share_options(SharedArguments& arguments, Batch batch, const ShardedOptions& options) {
   arguments.add("batch", batch_words.data(), static_cast<std::size_t>(batch));
@@ -65,7 +66,7 @@ void share_options(SharedArguments& arguments, Batch batch, const ShardedOptions
   arguments.add("gradient_order", order_words.data(), static_cast<std::size_t>(options.gradient_order));
 }
 
-/// The default parts of a table.
+/// The default shards of a table.
 [[nodiscard]] inline std::vector<Index> default_offsets(Index num_embeddings, int size) {
   std::vector<Index> offsets(static_cast<std::size_t>(size) + 1);
   for (int r = 0; r <= size; ++r) {
@@ -102,7 +103,7 @@ template <Scalar T>
   return {channel_of(table.communicator()), table.offsets(), rows_of(table.shard().weight())};
 }
 
-/// Looks up ids. make_out(shape) makes the result, or checks one that is there, and returns its rows.
+/// Looks up ids. make_out(shape) makes the result, or checks an existing one, and returns its rows.
 template <Scalar T, Ids X, class MakeOut, class D>
 void sharded_lookup(const ShardedEmbedding<T>& table, const X& ids, const MakeOut& make_out,
                     const D& device) {
@@ -125,7 +126,7 @@ void sharded_lookup(const ShardedEmbedding<T>& table, const X& ids, const MakeOu
   sum_rows<Accumulator<T>>(shape, *out, device, fetched.source(shape.seq_length));
 }
 
-/// What backward() and sparse_backward() check.
+/// The checked arguments of backward() and sparse_backward().
 template <Scalar T, Ids X, class G>
 struct LookupGradient {
   std::optional<StoredIds<X>> stored;
@@ -165,7 +166,7 @@ struct LookupGradient {
   }
 };
 
-/// Where a sparse gradient's rows go.
+/// The owners of a sparse gradient's rows.
 template <class A>
 struct SparseOwners {
   const SparseGradient<A>& gradient;

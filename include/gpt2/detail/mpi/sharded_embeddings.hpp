@@ -21,7 +21,7 @@ namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
 
 namespace detail {
 
-/// The positions of a rank must be the same on all, as ids or as a past length.
+/// Adds position ids, or a past length, which must be the same on all ranks.
 template <class P>
 void share_positions(SharedArguments& arguments, const StoredIds<P>& position_ids) {
   if constexpr (std::same_as<P, PastLength>) {
@@ -41,7 +41,7 @@ void check_sharded_tables(const ShardedEmbedding<T>& wte, const Embedding<T>& wp
                    to_text({wpe.num_embeddings(), wpe.embedding_dim()}));
 }
 
-/// wpe must be the same on all ranks, to the bit.
+/// Adds wpe, whose bits must be the same on all ranks.
 template <Scalar T>
 void share_wpe(SharedArguments& arguments, const Embedding<T>& wpe) {
   Hash hash;
@@ -136,8 +136,8 @@ void sharded_sum(const ShardedGPT2Embeddings<T>& layer, const X& input_ids, cons
   sum_rows<Accumulator<T>>(shape, *out, device, fetched.source(shape.seq_length), *positions);
 }
 
-/// The rows of wpe that the gradients of positions belong to: row p is summed up by rank p mod size, as its row
-/// p / size, which spreads them evenly.
+/// The sums of the gradients of positions: row p of wpe is summed by rank p mod size, as its row p / size, which
+/// spreads them evenly.
 template <class A>
 class PositionSums {
  public:
@@ -148,7 +148,7 @@ class PositionSums {
     return {static_cast<int>(position % size_), position / size_};
   }
 
-  /// Room for the sums, those of others included. Local.
+  /// Allocates memory for the sums, including those of other ranks. Local.
   /// Throws: std::bad_alloc.
   void allocate() {
     places_ = channel_.buffer(BufferName::slots).template get<Index>(most_);
@@ -157,7 +157,7 @@ class PositionSums {
     std::fill(places_, places_ + most_, Index{-1});
   }
 
-  /// Adds a term to the sum of one of this rank's rows, which begins with what `grad` has.
+  /// Adds a term to the sum of one of this rank's rows, which begins with the row of `grad`.
   template <class G>
   void add(Index row, const G* term, const RowView<A>& grad) {
     A* sum = nullptr;
@@ -173,7 +173,7 @@ class PositionSums {
     accumulate_row(cols_, sum, term, 1);
   }
 
-  /// Gives all ranks all sums; collective.
+  /// Sends all sums to all ranks; collective.
   void exchange() {
     if (size_ == 1) return;
     const auto out = channel_.more_counts_out();
@@ -204,7 +204,7 @@ class PositionSums {
   }
 
  private:
-  /// Where a rank's sums are; this one's own come first.
+  /// The first row of a rank's sums; this rank's own come before all others.
   [[nodiscard]] Index begin(std::size_t rank) const { return (static_cast<Index>(rank) + 1) * most_; }
   void write_of(Index first, Index count, int rank, const RowView<A>& grad) const {
     for (Index i = first; i < first + count; ++i) {
