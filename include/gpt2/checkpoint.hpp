@@ -111,6 +111,6 @@ template <Scalar T>
 template <Scalar T>
 NamedTensor named_tensor(std::string name, const Embedding<T>&& table) = delete;
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI
+}  // namespace gpt2
 
 #include "gpt2/detail/checkpoint.hpp"  // IWYU pragma: export

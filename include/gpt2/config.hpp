@@ -125,4 +125,4 @@ struct FieldValidator {
 
 inline void GPT2Config::validate() const { detail::for_each_field(*this, detail::FieldValidator{}); }
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI
+}  // namespace gpt2

@@ -279,4 +279,4 @@ requires std::same_as<C, GPT2Config> C from_pretrained(const std::filesystem::pa
   });
 }
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI
+}  // namespace gpt2

@@ -71,4 +71,4 @@ struct OnDevice {
 template <class D>
 OnDevice(const D&, StorePolicy) -> OnDevice<D>;
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI
+}  // namespace gpt2

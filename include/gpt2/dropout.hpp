@@ -97,4 +97,4 @@ void Dropout::apply(std::uint64_t step, H& hidden, const D& device) const {
   });
 }
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI
+}  // namespace gpt2

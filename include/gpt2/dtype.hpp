@@ -85,4 +85,4 @@ constexpr std::optional<DType> parse_dtype(std::string_view name) noexcept {
 
 static_assert(to_string(DType::BOOL) == "BOOL" && to_string(DType::U64) == "U64");
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI
+}  // namespace gpt2

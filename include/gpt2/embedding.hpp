@@ -209,6 +209,6 @@ class Embedding {
   bool has_grad_ = false;
 };
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI
+}  // namespace gpt2
 
 #include "gpt2/detail/embedding.hpp"

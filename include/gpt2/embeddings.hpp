@@ -234,6 +234,6 @@ GPT2Embeddings(Wte, Wpe) -> GPT2Embeddings<table_scalar_t<Wte>, Wte, Wpe>;
 template <Table P>
 using QuantizedGPT2Embeddings = GPT2Embeddings<float, QuantizedEmbedding, P>;
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI
+}  // namespace gpt2
 
 #include "gpt2/detail/embeddings.hpp"

@@ -307,4 +307,4 @@ class GPT2_EMBEDDINGS_VISIBLE CheckpointError : public Error {
   detail::SharedDetails<Details> details_;
 };
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI
+}  // namespace gpt2

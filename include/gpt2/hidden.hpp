@@ -106,4 +106,4 @@ concept HiddenInput =
 template <Scalar T, int rank>
 using Hidden = std::conditional_t<rank == 1, Matrix<T>, Tensor3<T>>;
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI
+}  // namespace gpt2

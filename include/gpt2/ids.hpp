@@ -115,4 +115,4 @@ inline constexpr int ids_rank<X> = detail::DenseOf<X>::IsVectorAtCompileTime ? 1
 template <class X>
 requires(detail::tensor_rank<X> > 0) inline constexpr int ids_rank<X> = detail::tensor_rank<X>;
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI
+}  // namespace gpt2

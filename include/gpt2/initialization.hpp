@@ -43,6 +43,6 @@ void normal_(M&& matrix, double stddev, std::uint64_t seed = default_seed, std::
 template <Scalar T>
 [[nodiscard]] Matrix<T> sinusoidal(Index n_positions, Index n_embd);
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI
+}  // namespace gpt2
 
 #include "gpt2/detail/initialization.hpp"

@@ -177,6 +177,6 @@ template <Table E, HiddenInput<table_scalar_t<E>, 2> H, Ids L,
 [[nodiscard]] Eigen::VectorX<Accumulator<table_scalar_t<E>>> cross_entropy_losses(
     const E& wte, const H& hidden, const L& labels, const O& options = {}, const D& device = {});
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI
+}  // namespace gpt2
 
 #include "gpt2/detail/lm_head.hpp"

@@ -377,7 +377,7 @@ template <Scalar T>
 void save_pretrained(const std::filesystem::path& folder, const GPT2Config& config,
                      const ShardedGPT2Embeddings<T>& embeddings);
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI
+}  // namespace gpt2
 
 #include "gpt2/detail/mpi/agreement.hpp"
 #include "gpt2/detail/mpi/all_reduce.hpp"

@@ -99,4 +99,4 @@ class GPT2PositionEmbeddings {
   Embedding<T> wpe;
 };
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI
+}  // namespace gpt2

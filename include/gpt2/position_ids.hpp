@@ -124,6 +124,6 @@ template <Id I>
 [[nodiscard]] IdVector<std::int64_t> position_ids_reset_after(std::initializer_list<I> input_ids,
                                                               std::int64_t eos_token_id);
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI
+}  // namespace gpt2
 
 #include "gpt2/detail/position_ids.hpp"

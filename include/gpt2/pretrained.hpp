@@ -168,4 +168,4 @@ void save_pretrained(const std::filesystem::path& folder, const GPT2Config& conf
   detail::replace_file(folder / "config.json", parts);
 }
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI
+}  // namespace gpt2

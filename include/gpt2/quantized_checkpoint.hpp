@@ -136,4 +136,4 @@ inline QuantizedEmbedding load_quantized(const std::filesystem::path& path, std:
   return load_quantized(Checkpoint::open(path), name);
 }
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI
+}  // namespace gpt2

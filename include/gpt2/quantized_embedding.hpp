@@ -105,6 +105,6 @@ class QuantizedEmbedding {
   Eigen::VectorXf offsets_;
 };
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI
+}  // namespace gpt2
 
 #include "gpt2/detail/quantized_embedding.hpp"

@@ -13,4 +13,4 @@ namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
 /// The seed of everything random, if no other is given.
 inline constexpr std::uint64_t default_seed = 0;
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI
+}  // namespace gpt2

@@ -62,6 +62,6 @@ template <Scalar T>
 [[nodiscard]] Embedding<T> resize_positions(const Embedding<T>& embedding, Index new_n_positions,
                                             PositionGrowth growth);
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI
+}  // namespace gpt2
 
 #include "gpt2/detail/resize.hpp"

@@ -122,6 +122,6 @@ class SafeTensors {
 inline void save_safetensors(const std::filesystem::path& path, std::span<const NamedTensor> tensors,
                              std::map<std::string, std::string> metadata = {});
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI
+}  // namespace gpt2
 
 #include "gpt2/detail/safetensors.hpp"  // IWYU pragma: export

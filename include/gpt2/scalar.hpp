@@ -48,4 +48,4 @@ inline constexpr bool holds_all_of<U, T> = std::same_as<U, T> || sizeof(U) > siz
 template <class U, class T>
 concept SameOrWider = detail::holds_all_of<U, T>;
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI
+}  // namespace gpt2

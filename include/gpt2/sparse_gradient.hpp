@@ -109,4 +109,4 @@ SparseGradient<A>& SparseGradient<A>::merge(const SparseGradient& other) {
   return *this = std::move(sum);
 }
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI
+}  // namespace gpt2

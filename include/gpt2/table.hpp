@@ -37,4 +37,4 @@ using RowsOf = decltype(stored_rows(std::declval<const E&>()));
 template <Table E>
 using table_scalar_t = typename detail::RowsOf<E>::value_type;
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI
+}  // namespace gpt2

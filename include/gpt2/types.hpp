@@ -86,4 +86,4 @@ template <class T>
   return {matrix.data(), batch, seq_length, matrix.cols()};
 }
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI
+}  // namespace gpt2

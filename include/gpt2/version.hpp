@@ -41,4 +41,4 @@ inline constexpr int version_minor = GPT2_EMBEDDINGS_VERSION_MINOR;
 /// Patch releases only fix bugs.
 inline constexpr int version_patch = GPT2_EMBEDDINGS_VERSION_PATCH;
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI
+}  // namespace gpt2

@@ -398,4 +398,4 @@ NamedTensor named_tensor(std::string name, const Embedding<T>& table) {
            std::as_bytes(std::span(weight.data(), static_cast<std::size_t>(weight.size())))}};
 }
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI
+}  // namespace gpt2

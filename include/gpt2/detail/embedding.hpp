@@ -176,4 +176,4 @@ void Embedding<T>::renorm_rows(const std::vector<Index>& rows, double max_norm, 
   }
 }
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI
+}  // namespace gpt2

@@ -228,4 +228,4 @@ void GPT2Embeddings<T, Wte, Wpe>::add_gradients(const G& grad_output, const deta
   detail::add_gradient(wpe, shape, positions, counts[0], rows, device);
 }
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI
+}  // namespace gpt2

@@ -80,4 +80,4 @@ Matrix<T> sinusoidal(Index n_positions, Index n_embd) {
   return table;
 }
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI
+}  // namespace gpt2

@@ -272,4 +272,4 @@ Eigen::VectorX<Accumulator<table_scalar_t<E>>> cross_entropy_losses(const E& wte
   return losses;
 }
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI
+}  // namespace gpt2

@@ -33,4 +33,4 @@ template <Table E, Ids X, class D>
   return out;
 }
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail
+}  // namespace gpt2::detail

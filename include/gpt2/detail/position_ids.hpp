@@ -221,4 +221,4 @@ IdVector<std::int64_t> position_ids_reset_after(std::initializer_list<I> input_i
   return position_ids_reset_after(detail::as_span(input_ids), eos_token_id);
 }
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI
+}  // namespace gpt2

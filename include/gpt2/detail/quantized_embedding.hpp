@@ -126,4 +126,4 @@ inline Matrix<float> QuantizedEmbedding::dequantize() const {
   return weight;
 }
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI
+}  // namespace gpt2

@@ -170,4 +170,4 @@ Embedding<T> resize_positions(const Embedding<T>& embedding, Index new_n_positio
   return detail::with_options_of(embedding, std::move(table));
 }
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI
+}  // namespace gpt2

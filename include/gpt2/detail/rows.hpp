@@ -68,4 +68,4 @@ struct IdView {
   }
 };
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail
+}  // namespace gpt2::detail

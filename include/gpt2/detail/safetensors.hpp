@@ -223,4 +223,4 @@ inline void save_safetensors(const std::filesystem::path& path, std::span<const 
   detail::replace_file(path, parts);
 }
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI
+}  // namespace gpt2

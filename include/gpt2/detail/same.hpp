@@ -20,4 +20,4 @@ template <class T>
   }
 }
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail
+}  // namespace gpt2::detail

@@ -98,4 +98,4 @@ template <class H, class Other>
   }
 }
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail
+}  // namespace gpt2::detail

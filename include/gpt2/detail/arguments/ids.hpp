@@ -168,4 +168,4 @@ template <class X>
   return view;
 }
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail
+}  // namespace gpt2::detail

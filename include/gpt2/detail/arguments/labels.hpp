@@ -69,4 +69,4 @@ template <Ids L>
   return kept;
 }
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail
+}  // namespace gpt2::detail

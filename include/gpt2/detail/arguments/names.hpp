@@ -20,4 +20,4 @@ inline constexpr ArgumentName input_ids_argument{"wte", "input_ids"};
 inline constexpr ArgumentName token_type_ids_argument{"wte", "token_type_ids"};
 inline constexpr ArgumentName position_ids_argument{"wpe", "position_ids", "n_positions"};
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail
+}  // namespace gpt2::detail

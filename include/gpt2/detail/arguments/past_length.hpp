@@ -36,4 +36,4 @@ class StoredIds<PastLength> {
   PastLength past_length_;
 };
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail
+}  // namespace gpt2::detail

@@ -40,4 +40,4 @@ void check_table_size(std::string_view name, Index num_embeddings, Index embeddi
   return row < 0 ? row + num_embeddings : row;
 }
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail
+}  // namespace gpt2::detail

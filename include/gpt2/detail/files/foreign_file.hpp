@@ -48,4 +48,4 @@ inline constexpr std::size_t foreign_file_bytes = 64;
 inline constexpr std::array<std::string_view, 4> foreign_weights{
     "pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5", "flax_model.msgpack"};
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail
+}  // namespace gpt2::detail

@@ -123,4 +123,4 @@ struct ModelFolder {
   return found;
 }
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail
+}  // namespace gpt2::detail

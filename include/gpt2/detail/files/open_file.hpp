@@ -103,4 +103,4 @@ void rename_over(const std::filesystem::path& from, const std::filesystem::path&
 /// files are complete either way.
 void synchronise_folder(const std::filesystem::path& folder) noexcept;
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail
+}  // namespace gpt2::detail

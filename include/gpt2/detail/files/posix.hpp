@@ -165,6 +165,6 @@ inline void synchronise_folder(const std::filesystem::path& folder) noexcept {
   ::close(file);
 }
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail
+}  // namespace gpt2::detail
 
 #endif

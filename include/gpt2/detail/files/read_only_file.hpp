@@ -128,4 +128,4 @@ inline std::shared_ptr<const std::byte> ReadOnlyFile::map(std::uint64_t offset, 
   return {memory, memory.get() + before};
 }
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail
+}  // namespace gpt2::detail

@@ -91,4 +91,4 @@ inline void replace_file(const std::filesystem::path& path,
   synchronise_folder(folder);
 }
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail
+}  // namespace gpt2::detail

@@ -382,4 +382,4 @@ inline void check_layout(SafeTensorsHeader& header, std::uint64_t data_size) {
   return header;
 }
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail
+}  // namespace gpt2::detail

@@ -147,4 +147,4 @@ class IndexVisitor final : public JsonVisitor {
   return index;
 }
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail
+}  // namespace gpt2::detail

@@ -341,4 +341,4 @@ inline JsonDocument parse_strict_json(std::string_view text) {
   return std::move(builder.document());
 }
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail
+}  // namespace gpt2::detail

@@ -274,6 +274,6 @@ inline void synchronise_folder(const std::filesystem::path& /*folder*/) noexcept
   // MoveFileExW has waited until the name was on the disk.
 }
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail
+}  // namespace gpt2::detail
 
 #endif

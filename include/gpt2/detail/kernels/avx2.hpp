@@ -126,4 +126,4 @@ GPT2_EMBEDDINGS_AVX2 inline void store_eight(float* out, EightFloats eight) {
 #endif
 
 }  // namespace GPT2_EMBEDDINGS_PACKETS
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail
+}  // namespace gpt2::detail

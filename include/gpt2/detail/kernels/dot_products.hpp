@@ -168,4 +168,4 @@ void dot_products(const RowView<const A>& states, const RowView<const S>& rows, 
 }
 
 }  // namespace GPT2_EMBEDDINGS_PACKETS
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail
+}  // namespace gpt2::detail

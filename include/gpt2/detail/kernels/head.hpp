@@ -270,4 +270,4 @@ void add_logits_gradients(const Head<RowView<S>>& head, const RowView<const A>& 
   });
 }
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail
+}  // namespace gpt2::detail

@@ -83,4 +83,4 @@ class OwnedTable {
   Matrix<T> matrix_;
 };
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail
+}  // namespace gpt2::detail

@@ -66,4 +66,4 @@ namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
   return offset < 0 ? -magnitude : magnitude;
 }
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail
+}  // namespace gpt2::detail

@@ -79,4 +79,4 @@ void for_rows(const D& device, Index rows, Index bytes, const Body& body) {
   }
 }
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail
+}  // namespace gpt2::detail

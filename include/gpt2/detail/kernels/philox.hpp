@@ -74,4 +74,4 @@ class ElementBits {
 inline constexpr std::uint64_t wte_stream = 0;
 inline constexpr std::uint64_t wpe_stream = 1;
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail
+}  // namespace gpt2::detail

@@ -108,4 +108,4 @@ void add_transposed_product(const RowView<const A>& a, const RowView<const A>& b
   }
 }
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail
+}  // namespace gpt2::detail

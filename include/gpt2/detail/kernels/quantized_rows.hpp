@@ -83,4 +83,4 @@ template <class A>
 #endif
 }  // namespace GPT2_EMBEDDINGS_PACKETS
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail
+}  // namespace gpt2::detail

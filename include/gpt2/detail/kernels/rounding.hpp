@@ -37,4 +37,4 @@ template <Scalar To, Scalar From>
   }
 }
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail
+}  // namespace gpt2::detail

@@ -53,4 +53,4 @@ struct GivenRows {
 template <class U>
 GivenRows(RowView<U>, Index) -> GivenRows<U>;
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail
+}  // namespace gpt2::detail

@@ -373,4 +373,4 @@ void sum_rows(const SequenceShape& shape, const RowView<To>& out, const D& devic
 }
 
 }  // namespace GPT2_EMBEDDINGS_PACKETS
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail
+}  // namespace gpt2::detail

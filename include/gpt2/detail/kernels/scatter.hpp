@@ -269,4 +269,4 @@ template <class Gradient, class I, class G, class D>
   return gradient;
 }
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail
+}  // namespace gpt2::detail

@@ -274,4 +274,4 @@ void find_loss_gradients(const Head<RowView<S>>& head, const RowView<const A>& s
   });
 }
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail
+}  // namespace gpt2::detail

@@ -79,4 +79,4 @@ void find_top_k(const Head<Rows>& head, const RowView<const A>& states, IdMatrix
   }
 }
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail
+}  // namespace gpt2::detail

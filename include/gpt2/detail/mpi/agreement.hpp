@@ -254,4 +254,4 @@ class BallotBox {
   MPI_Op add_ = MPI_OP_NULL;
 };
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail
+}  // namespace gpt2::detail

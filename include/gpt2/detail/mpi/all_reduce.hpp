@@ -252,4 +252,4 @@ SparseGradient<A> all_reduce(const Communicator& comm, const SparseGradient<A>& 
   return result;
 }
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI
+}  // namespace gpt2

@@ -193,4 +193,4 @@ void save_pretrained(const std::filesystem::path& folder, const GPT2Config& conf
   });
 }
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI
+}  // namespace gpt2

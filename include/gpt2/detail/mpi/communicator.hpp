@@ -293,4 +293,4 @@ inline int Communicator::size() const noexcept { return channel_->size(); }
 inline MPI_Comm Communicator::get() const noexcept { return channel_->comm(); }
 inline std::size_t Communicator::max_message_bytes() const noexcept { return channel_->max_message_bytes(); }
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI
+}  // namespace gpt2

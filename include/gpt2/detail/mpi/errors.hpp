@@ -231,4 +231,4 @@ class ErrorReader {
 };
 
 }  // namespace detail
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI
+}  // namespace gpt2

@@ -233,4 +233,4 @@ struct TokenRows {
   }
 };
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail
+}  // namespace gpt2::detail

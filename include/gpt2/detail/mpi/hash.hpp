@@ -108,4 +108,4 @@ template <class I>
   return hash.value();
 }
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail
+}  // namespace gpt2::detail

@@ -541,4 +541,4 @@ Accumulator<T> cross_entropy_loss(const ShardedEmbedding<T>& wte, const H& hidde
                                        nullptr, nullptr, device);
 }
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI
+}  // namespace gpt2

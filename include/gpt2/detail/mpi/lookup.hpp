@@ -195,4 +195,4 @@ class FetchedRows {
   Places places_;
 };
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail
+}  // namespace gpt2::detail

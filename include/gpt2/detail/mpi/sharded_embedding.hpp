@@ -411,4 +411,4 @@ SparseGradient<Accumulator<T>> ShardedEmbedding<T>::sparse_backward(const X& ids
   return result;
 }
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI
+}  // namespace gpt2

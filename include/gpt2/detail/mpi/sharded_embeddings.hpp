@@ -381,4 +381,4 @@ void ShardedGPT2Embeddings<T>::sum_backward(const X& input_ids, const P& positio
   sums->write(wpe_grad);
 }
 
-}  // namespace gpt2::inline GPT2_EMBEDDINGS_ABI
+}  // namespace gpt2
