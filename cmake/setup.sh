@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=sh
 #
-# What tests/run.sh and examples/run.sh share; they source it from the repository's top folder. POSIX sh.
+# Functions that tests/run.sh and examples/run.sh share; both source this file from the repository's top folder.
+# POSIX sh.
 
 processors=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 
 step() { printf '\n== %s\n' "$*"; }
 
-# Commands are looked for in PATH; headers where compilers and CMake look.
+# Commands are searched in PATH, headers in the folders that compilers and CMake search.
 missing_packages=''
 missing_things=''
 note_missing() {
@@ -16,7 +17,7 @@ note_missing() {
   missing_packages="$missing_packages $2"
 }
 
-# need_command "NAME [OR-NAME...]" PACKAGE: one of the names will do.
+# need_command "NAME [OR-NAME...]" PACKAGE: one of the names is enough.
 need_command() {
   for name in $1; do
     if command -v "$name" >/dev/null 2>&1; then return; fi
@@ -36,7 +37,7 @@ need_file() {
   note_missing "$what" "$package"
 }
 
-# Installs what the calls above have found missing, where that needs no password; otherwise says what to do.
+# Installs the packages found missing by the calls above if that needs no password; otherwise prints the commands.
 install_missing() {
   if [ -z "$missing_things" ]; then return; fi
   as_root=''
@@ -45,7 +46,7 @@ install_missing() {
   if command -v apt-get >/dev/null 2>&1 && { [ -z "$as_root" ] || sudo -n true 2>/dev/null; }; then
     step "installing with apt-get:$missing_packages"
     echo "because these were not found:$missing_things"
-    # One source of packages that cannot be reached is no reason to stop: what matters is the installation.
+    # One package source that cannot be reached is no reason to stop: the installation may still succeed.
     $as_root apt-get update || echo 'apt-get update had errors; going on with the lists there are' >&2
     # shellcheck disable=SC2086
     if $as_root env DEBIAN_FRONTEND=noninteractive $command_line; then
@@ -66,7 +67,7 @@ install_missing() {
   exit 1
 }
 
-# What every build needs.
+# The tools and libraries that every build needs.
 need_build_tools() {
   need_command "${CXX:-c++}" g++
   need_command cmake cmake
@@ -79,7 +80,7 @@ need_build_tools() {
 configure() {
   preset=$1
   shift
-  # Only the first configuration takes the generator from here; afterwards the build folder knows.
+  # Only the first configuration takes the generator from here; later ones take the build folder's.
   if command -v ninja >/dev/null 2>&1; then
     CMAKE_GENERATOR=${CMAKE_GENERATOR:-Ninja}
     export CMAKE_GENERATOR

@@ -1,12 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# Installs what the examples need, builds one of them, embed_tokens, and embeds a text or token ids with it: those given,
-# with the checkpoint given, or some of the bundled one. From any folder; the second time is quick. For all examples:
+# Installs the examples' requirements, builds one of them, embed_tokens, and embeds a text or token ids with it: those
+# given, with the checkpoint given, or some of the bundled one. From any folder; later runs are quick. For all examples:
 # cmake --build build/release
 #
 #   sh examples/run.sh                                  the bundled checkpoint
-#   sh examples/run.sh --text "man bites dog"           the same with words of yours, of its 26
+#   sh examples/run.sh --text "man bites dog"           the same with your own words, out of its 26
 #   sh examples/run.sh CHECKPOINT [OPTIONS...]          a folder with GPT-2's config.json and model.safetensors;
 #                                                       the options are those of embed_tokens, see --help
 set -eu
@@ -17,7 +17,7 @@ top=$(cd "$(dirname "$0")/.." && pwd)
   cd "$top"
   . cmake/setup.sh
   need_build_tools
-  # Text takes PCRE2, except with the bundled checkpoint, whose vocabulary is words.
+  # Text needs PCRE2, except with the bundled checkpoint, whose vocabulary is words.
   case ${1:--} in
     -*) ;;
     *)
@@ -30,7 +30,7 @@ top=$(cd "$(dirname "$0")/.." && pwd)
       ;;
   esac
   install_missing
-  # The folder is tests/run.sh's, which turns the tests on again: neither rebuilds what the other has built.
+  # The same build folder as tests/run.sh, which turns the tests on again: neither rebuilds the other's programs.
   configure release -DGPT2_EMBEDDINGS_BUILD_TESTS=OFF
   build release embed_tokens
   step 'running build/release/examples/embed_tokens'

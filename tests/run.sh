@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# Sets up what the tests need, builds everything, and runs the whole suite. From any folder; twice is quick.
+# Installs the tests' requirements, builds everything, and runs the whole suite. From any folder; later runs are quick.
 #
 #   sh tests/run.sh [CMAKE_OPTIONS...]
 set -eu

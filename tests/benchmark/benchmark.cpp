@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: MIT
 //
-// Times every operation that has a goal beside the traffic it cannot do without, and beside its peers: the
-// plain loop that llm.c uses, plain Eigen expressions, and libtorch where there is one. Times are reported,
+// Times every operation that has a goal beside the memory traffic it cannot avoid, and beside its peers: the
+// plain loop that llm.c uses, plain Eigen expressions, and libtorch if it is installed. Times are reported,
 // never asserted.
 //
 //   benchmark RESULTS.json [--benchmark_filter=REGEX] [Google Benchmark's other options...]
 //
 // How it measures. The contestants of a group do the same operation on the same tables and ids, in one
-// process, and write to buffers that are there already where they can. Google Benchmark takes their samples
-// in random order, so that whatever else the machine does meets all of them alike. Before each sample there
-// are three untimed calls of the same contestant: the caches are as it left them itself, and its memory has
-// its pages. What is reported are medians of 15 samples. Where there is one thread its processor time is
-// taken, which does not count what other programs take; where there are two, the time that passes. The
+// process, and write to existing buffers if they can. Google Benchmark takes their samples in random order, so
+// that other load on the machine affects all of them alike. Before each sample there are three untimed calls of
+// the same contestant: the caches are as it left them itself, and its memory has its pages. Reported are medians
+// of 15 samples: of processor time for one thread, which excludes other programs; of wall-clock time for two. The
 // program is built twice, with -O2 and with -O3 -march=native; plain.cpp is the latter in both. run.sh does
 // all of it.
 
@@ -88,7 +87,7 @@ void measure(benchmark::State& state, const Group& group, const Contestant& cont
   libtorch::set_threads(group.threads);
   double peak = 0;
   for (auto _ : state) {  // NOLINT(clang-analyzer-deadcode.DeadStores)
-    // Threads that have nothing to do keep looking for work for a while; they shall not do so in our time.
+    // Idle threads look for work for a while; not while others are timed.
     if (group.threads > 1) std::this_thread::sleep_for(std::chrono::milliseconds(5));
     if (group.untimed > 0) peak = heap::peak_during(contestant.call);
     for (int i = 1; i < group.untimed; ++i) contestant.call();

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Draws what report.py merged: distances from limits, and a token's cost in batches and tables of all sizes.
+"""Draws the results merged by report.py: distances from limits, and a token's cost in batches and tables of all sizes.
 
     chart.py MERGED.json CHART.svg
 """

@@ -22,7 +22,7 @@ namespace {
 using gpt2::Embedding;
 using gpt2::GPT2Embeddings;
 
-/// A folder that is there as long as this is.
+/// A folder that exists as long as this object.
 class Checkpoint {
  public:
   Checkpoint()
@@ -34,7 +34,7 @@ class Checkpoint {
     gpt2::save_pretrained(folder_, config,
                           GPT2Embeddings<float>(Embedding<float>::view(wte.table(), nullptr),
                                                 Embedding<float>::view(wpe.table(), nullptr)));
-    // The same with the rest of a model, of which nothing is asked but its size.
+    // The same with the rest of a model, of which only the size matters.
     std::vector<gpt2::NamedTensor> tensors{tensor("wte.weight", wte, vocab_size),
                                            tensor("wpe.weight", wpe, n_positions)};
     for (int layer = 0; layer < 12; ++layer) {
@@ -86,8 +86,7 @@ std::vector<Contestant> contestants() {
 
 std::vector<Group> checkpoint_groups() {
   Group group{"checkpoint/1x1024/768/uniform/1", contestants};
-  // A file that is read leaves nothing else in the caches at once; reading it more often would only take
-  // minutes.
+  // One read of the file is enough to replace the contents of the caches; more would only take minutes.
   group.untimed = 1;
   return {group};
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Times how long each public header takes to compile, beside what it needs of Eigen and nlohmann/json.
+"""Times the compilation of each public header, beside that of the headers of Eigen and nlohmann/json that it needs.
 
     compile_time.py RESULTS.json INCLUDE_DIR COMPILER [FLAGS...]
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "consumers" / "headers"))
 from layers import LAYER  # noqa: E402
 
-# What a header may need of others; each includes what comes before it, where it is Eigen's.
+# The foreign headers that a header may need; the second of Eigen's includes the first.
 FOREIGN = ("Eigen/Core", "unsupported/Eigen/CXX11/Tensor", "nlohmann/json.hpp")
 
 
@@ -44,7 +44,7 @@ def seconds(compile_command: list[str], headers: tuple[str, ...], samples: int =
 
 
 def needed_of_others(compile_command: list[str], header: str) -> tuple[int, tuple[str, ...]]:
-    """How many files a header reads, and which of the foreign ones are among them."""
+    """The number of files that a header reads, and the foreign ones among them."""
     files = [path.as_posix() for path in files_read(compile_command, header)]
     return len(files), tuple(name for name in FOREIGN if any(file.endswith("/" + name) for file in files))
 

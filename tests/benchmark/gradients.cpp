@@ -57,7 +57,7 @@ struct Gradient {
   }
 };
 
-/// Reads the gradient of the output once, and reads and writes as many rows, which lie behind one another.
+/// Reads the gradient of the output once, and reads and writes as many contiguous rows.
 Contestant limit(const std::shared_ptr<Gradient>& gradient) {
   return {"limit", in_parts(gradient->setting.threads, gradient->dout.bytes(),
                             [gradient](std::size_t first, std::size_t last) {

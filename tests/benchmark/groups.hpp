@@ -2,7 +2,7 @@
 #pragma once
 
 /// \file
-/// What is measured: groups of contestants that do the same operation on the same data.
+/// The measurements: groups of contestants that do the same operation on the same data.
 
 #include <functional>
 #include <string>
@@ -12,8 +12,8 @@
 struct Contestant {
   /// "ours", "limit", or a peer's name.
   std::string name;
-  /// Does the operation once, into buffers that are there already where the contestant allows it. Empty where
-  /// the peer is not to be had.
+  /// Does the operation once, into existing buffers if the contestant allows it. Empty if the peer is not
+  /// available.
   std::function<void()> call;
   /// Bytes to add to what one call allocates: work buffers that are kept between calls, less results that are
   /// allocated.
@@ -27,11 +27,11 @@ struct Group {
   /// Makes the group's data, and the contestants, which keep it alive.
   std::function<std::vector<Contestant>()> contestants;
   int threads = 1;
-  /// How many calls are timed together: more than one where a clock could not resolve one.
+  /// The number of calls that are timed together: more than one if a clock could not resolve one.
   int calls = 1;
   /// Untimed calls before each sample.
   int untimed = 3;
-  /// 0 for as many as the command line says.
+  /// The number of samples; 0 for that of the command line.
   int samples = 0;
 };
 

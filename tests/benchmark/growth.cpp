@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// What a token costs in tables of any size: from one that stays in the caches to a gigabyte.
+// The cost of a token in tables of any size: from one that stays in the caches to a gigabyte.
 
 #include <gpt2/embedding.hpp>
 #include <memory>

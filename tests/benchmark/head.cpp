@@ -36,7 +36,7 @@ struct Head {
   Embedding<float> wte = Embedding<float>::view(token_table(n_embd).table(), nullptr);
 };
 
-/// Where the sums of plain::read() end up, so that they are wanted.
+/// The sums of plain::read(), so that the compiler cannot leave it out.
 volatile std::uint64_t read_sum;
 
 /// Reads a table, and does nothing with it.

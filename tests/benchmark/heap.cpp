@@ -20,7 +20,7 @@
 #include <malloc.h>
 
 // NOLINTBEGIN(bugprone-reserved-identifier,cert-dcl*,readability-identifier-naming)
-// The C library's own names of what is replaced below.
+// The C library's own names of the functions replaced below.
 extern "C" {
 void* __libc_malloc(std::size_t);
 void* __libc_calloc(std::size_t, std::size_t);

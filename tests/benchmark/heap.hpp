@@ -2,15 +2,14 @@
 #pragma once
 
 /// \file
-/// How much memory a call allocates beside what was there before: its inputs and its outputs.
+/// The memory that a call allocates beside its inputs and outputs, which exist before.
 
 #include <functional>
 
 namespace heap {
 
-/// The most bytes that a call holds at any one time of what it allocates, whoever does it: new, Eigen's
-/// malloc or a library's. Not counted are memory mapped from files, and stacks. Negative where malloc cannot
-/// be counted.
+/// The peak of the bytes that a call allocates, by new, Eigen's malloc or a library's. Memory mapped from files
+/// and stacks are not counted. Negative if malloc cannot be counted.
 double peak_during(const std::function<void()>& call);
 
 }  // namespace heap

@@ -23,17 +23,17 @@ using gpt2::Index;
 inline constexpr Index vocab_size = 50257;
 inline constexpr Index n_positions = 1024;
 
-/// How ids are drawn: evenly, which hardly repeats any, or as in text, by Zipf's law.
+/// The distribution of ids: uniform, which hardly repeats any, or as in text, by Zipf's law.
 enum class Draw { uniform, zipf };
 
-/// What the groups of one operation differ in.
+/// The parameters of a group of an operation.
 struct Setting {
   Index batch = 8;
   Index seq_length = 1024;
   Index n_embd = 768;
   Draw draw = Draw::uniform;
   int threads = 1;
-  /// Whether all calls embed the same ids, so that their rows are in the caches where these are large enough.
+  /// Whether all calls embed the same ids, so that their rows are in the caches if these are large enough.
   bool same_ids = false;
 
   [[nodiscard]] Index tokens() const { return batch * seq_length; }
@@ -45,8 +45,8 @@ struct Setting {
 
 std::string group_name(std::string_view operation, const Setting& setting);
 
-/// A matrix whose rows are 64-byte aligned, as PyTorch's are, so that no contestant is favoured by where its
-/// memory happens to lie.
+/// A matrix whose rows are 64-byte aligned, as PyTorch's are, so that no contestant is favoured by the address of its
+/// memory.
 template <class T>
 class Buffer {
  public:
@@ -73,7 +73,7 @@ class Buffer {
 /// Numbers as in a trained table: [-0.05, 0.05).
 Buffer<float> random_matrix(Index rows, Index cols, std::uint64_t seed);
 
-/// Tables that all groups share, made when they are first asked for.
+/// Tables that all groups share, made when they are first needed.
 const Buffer<float>& token_table(Index n_embd);
 const Buffer<float>& position_table(Index n_embd);
 
@@ -87,7 +87,7 @@ template <class T>
 
 std::vector<std::int64_t> draw_ids(Index count, Draw draw, std::uint64_t seed);
 
-/// Several batches of ids, because in earnest no two calls embed the same one: each call takes the next.
+/// Several batches of ids, because in practice no two calls embed the same one: each call takes the next.
 /// There are 64 if they are small: one token at a time stays within the caches, so that the call is measured,
 /// and all others get rows from everywhere in the table.
 struct IdBatches {
@@ -100,7 +100,7 @@ struct IdBatches {
 /// The same ids as PyTorch takes them.
 libtorch::Ids torch_ids(const IdBatches& batches);
 
-/// 0, 1, …, count - 1, 0, …: which batch a contestant's next call takes.
+/// 0, 1, …, count - 1, 0, …: the batch of a contestant's next call.
 class Turn {
  public:
   explicit Turn(std::size_t count) : count_(count) {}

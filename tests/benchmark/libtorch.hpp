@@ -2,8 +2,8 @@
 #pragma once
 
 /// \file
-/// PyTorch's ways of doing the operations, without its headers. All of these are empty where the program was
-/// built without libtorch. Each takes memory of the caller's, and none copies it.
+/// PyTorch's ways of doing the operations, without its headers. All of these are empty if the program was
+/// built without libtorch. Each uses the caller's memory, and none copies it.
 
 #include <cstddef>
 #include <cstdint>
@@ -33,7 +33,7 @@ struct Ids {
   std::int64_t seq_length = 0;
 };
 
-/// Empty where there is none.
+/// Empty without libtorch.
 std::string version();
 void set_threads(int threads);
 

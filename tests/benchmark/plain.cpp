@@ -23,7 +23,7 @@ struct Group {
   float* out[rows_per_group] = {};
 };
 
-/// What bare_forward() goes through.
+/// The places that bare_forward() processes.
 struct Places {
   float* out;
   const int* inp;

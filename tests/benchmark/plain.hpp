@@ -2,8 +2,8 @@
 #pragma once
 
 /// \file
-/// Plain loops to compare with, and the traffic that no implementation can do without. Always compiled with
-/// -O3 -march=native, whatever the program is, and so without a template or inline function of anybody.
+/// Plain loops to compare with, and the memory traffic that no implementation can avoid. Always compiled with
+/// -O3 -march=native, whatever the program's flags, and so without templates and inline functions of other headers.
 
 #include <cstddef>
 #include <cstdint>
@@ -14,8 +14,8 @@ namespace plain {
 void encoder_forward(float* out, const int* inp, const float* wte, const float* wpe, int batch,
                      int seq_length, int channels);
 
-/// The same sum in the order that memory is best visited in, and nothing else: no checks, no devices, no other types.
-/// Places outermost, eight rows at a time, 256 bytes of each in turn while the next eight are prefetched, stored past the
+/// The same sum in the best order of memory accesses, and nothing else: no checks, no devices, no other types. Places
+/// are outermost; eight rows at a time, 256 bytes of each in turn while the next eight are prefetched; stored past the
 /// caches from 8 MiB on. `out` is aligned to 64 bytes, and channels are a multiple of 64.
 void bare_forward(float* out, const int* inp, const float* wte, const float* wpe, int batch, int seq_length,
                   int channels);
@@ -31,8 +31,8 @@ void layer_norm(float* out, const float* in, const float* weight, const float* b
 /// memcpy.
 void copy(float* to, const float* from, std::size_t bytes);
 
-/// Reads all bytes, as several streams at once: the machine has more than one prefetcher. Returns what keeps
-/// the compiler from leaving it out.
+/// Reads all bytes, as several streams at once: the machine has more than one prefetcher. Returns their sum, so that
+/// the compiler cannot leave it out.
 std::uint64_t read(const void* bytes, std::size_t size);
 
 /// to[i] += from[i]: reads once, reads and writes once.

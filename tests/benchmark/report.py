@@ -27,7 +27,7 @@ class Goal:
     name: str
     group: str
     numerator: tuple[str, ...]
-    denominator: tuple[str, ...]  # none: the numerator itself
+    denominator: tuple[str, ...]  # empty: the goal is for the numerator itself
     relation: str
     bound: float
     builds: tuple[str, ...] = BUILDS
@@ -56,14 +56,14 @@ def faster(name: str, group: str, peer: str, factor: float, builds: tuple[str, .
 
 
 def scales(name: str, operation: str, factor: float) -> Goal:
-    """One thread's time, which is its processor time, divided by that of two, which passes."""
+    """One thread's processor time divided by the wall-clock time of two."""
     one, two = f"{operation}/1", f"{operation}/2"
     return Goal(
         f"{name}: one thread / two", one, ("ours",), ("ours",), ">=", factor, denominator_group=two
     )
 
 
-# What the sums' groups are called in the table of goals.
+# The sums' groups in the table of goals.
 DRAWS = {"sum": ("uniform", "zipf"), "sum of the same": ("uniform",)}
 
 
@@ -143,7 +143,7 @@ def all_goals() -> list[Goal]:
 
 
 def read_results(path: Path) -> tuple[dict[str, object], Results]:
-    """What Google Benchmark writes, as medians; of what was run once, that."""
+    """The results that Google Benchmark wrote: medians, or the only run."""
     content = json.loads(path.read_text(encoding="utf-8"))
     results: Results = {}
     for run in content["benchmarks"]:
@@ -188,7 +188,7 @@ def print_table(rows: list[list[str]]) -> None:
 
 
 def judge(results: dict[str, Results]) -> list[dict[str, object]]:
-    """Prints the goals, in brackets what is measured in a build that the goal does not speak of."""
+    """Prints the goals; results of builds that a goal does not apply to are in brackets."""
     rows = [["goal", "bound", *BUILDS, "met"]]
     judged = []
     for goal in all_goals():
@@ -207,7 +207,7 @@ def judge(results: dict[str, Results]) -> list[dict[str, object]]:
 
 
 def print_everything(results: Results) -> None:
-    """One row for each group: our time, what others take of it, and memory beside inputs and outputs."""
+    """One row for each group: our time, the others' relative to it, and memory beside inputs and outputs."""
     others = (
         "limit",
         "bare",
@@ -285,7 +285,7 @@ def print_quoted(results: dict[str, Results]) -> None:
 
 
 def print_include_time(compile_time: dict[str, list[dict[str, object]]]) -> None:
-    """What embedding.hpp takes to compile, beside the headers of others that it needs."""
+    """The compile time of embedding.hpp, beside that of the foreign headers that it needs."""
     needed = compile_time["needed"]
     for header in compile_time["headers"]:
         if header["header"] != "embedding.hpp":

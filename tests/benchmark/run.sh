@@ -1,15 +1,15 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# Sets up what the benchmark needs, builds it with -O2 and with -O3 -march=native, runs both, prints the goals
-# and what was measured, and draws performance.svg. From any folder; takes about ten minutes, in which the
-# machine should have nothing else to do.
+# Installs the benchmark's requirements, builds it with -O2 and with -O3 -march=native, runs both, prints the goals
+# and the measurements, and draws performance.svg. From any folder; takes about ten minutes, during which the
+# machine should be idle otherwise.
 #
 #   sh tests/benchmark/run.sh                              everything
 #   sh tests/benchmark/run.sh --benchmark_filter='^sum'    only some groups; draws nothing
 #
 # PyTorch and matplotlib come from PyPI, into build/python. GPT2_BENCHMARK_PYTHON names a Python that has them
-# instead. Without PyTorch the others are compared all the same.
+# instead. Without PyTorch the other contestants are still compared.
 set -eu
 
 cd "$(dirname "$0")/../.."
@@ -18,7 +18,7 @@ cd "$(dirname "$0")/../.."
 need_build_tools
 need_command python3 python3
 need_file 'Google Benchmark 1.7' libbenchmark-dev include/benchmark/benchmark.h
-# The tests' configuration, which the benchmark is a part of, asks for it.
+# Required by the tests' configuration, of which the benchmark is a part.
 need_file 'Catch2 2.13 or 3' catch2 include/catch2/catch.hpp include/catch2/catch_all.hpp
 if [ -z "${GPT2_BENCHMARK_PYTHON:-}" ] && ! python3 -c 'import ensurepip, venv' >/dev/null 2>&1; then
   note_missing "Python's venv" python3-venv
@@ -31,11 +31,11 @@ if [ -z "$python" ]; then
   python=build/python/bin/python
   [ -x "$python" ] || python3 -m venv build/python
   "$python" -m pip install --quiet matplotlib
-  # Without CUDA, where that can be had; PyPI's has it, and is gigabytes.
+  # Without CUDA, if that index can be reached; PyPI's torch has it, and is gigabytes.
   "$python" -m pip install --quiet --retries 1 torch --index-url https://download.pytorch.org/whl/cpu ||
     "$python" -m pip install --quiet torch || echo 'There is no PyTorch to compare with' >&2
 fi
-"$python" -c 'import matplotlib' # better now than in a quarter of an hour
+"$python" -c 'import matplotlib' # fails now rather than in a quarter of an hour
 torch=$("$python" -c 'from importlib.util import find_spec
 spec = find_spec("torch")
 print(spec.submodule_search_locations[0] if spec else "")')

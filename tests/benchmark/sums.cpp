@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// wte[ids] + wpe[positions], alone and with a layer norm behind it.
+// wte[ids] + wpe[positions], alone and with a layer norm after it.
 
 #include <algorithm>
 #include <gpt2/embeddings.hpp>
@@ -19,7 +19,7 @@ namespace {
 using gpt2::Embedding;
 using gpt2::GPT2Embeddings;
 
-/// What the contestants of a group share. The tables are everybody's.
+/// The data that the contestants of a group share. All groups share the tables.
 struct Sum {
   explicit Sum(const Setting& its_setting)
       : setting(its_setting),
@@ -91,7 +91,7 @@ std::vector<Contestant> sum_contestants(const Setting& setting) {
   if (setting.threads == 1) {
     result.push_back({"bare", [sum, turn]() mutable { sum->bare(turn(), sum->embeddings); }});
   }
-  // Owned tables, which are on huge pages if the system has them; and results that begin at no line of the caches.
+  // Owned tables, which are on huge pages if the system has them; and results that are not aligned to cache lines.
   if (setting.threads == 1 && setting.n_embd == 768 && setting.tokens() >= 8192) {
     const auto owned = std::make_shared<GPT2Embeddings<float>>(sum->embeddings);
     (void)owned->wte.mutable_weight();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Runs the operations of mpi.hpp and counts what MPI_Isend is given, through MPI's profiling interface; then compares
-// with the formulas of model.hpp. Ids are even, so that each rank owns about as many.
+// Runs the operations of mpi.hpp and counts the bytes given to MPI_Isend, through MPI's profiling interface; then
+// compares them with the formulas of model.hpp. Ids are uniform, so that each rank owns about as many.
 
 #include <algorithm>
 #include <cmath>

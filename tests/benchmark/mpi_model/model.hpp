@@ -2,8 +2,8 @@
 #pragma once
 
 /// \file
-/// What the operations of mpi.hpp send, as formulas: bytes and messages per rank, in the mean, and the time that they
-/// take with a latency and a bandwidth. Receiving is the same in the mean.
+/// The messages of the operations of mpi.hpp, as formulas: bytes and messages sent per rank, on average, and the time
+/// that they take with a latency and a bandwidth. Receiving is the same on average.
 
 #include <cmath>
 #include <string>
@@ -33,7 +33,7 @@ struct Cost {
   double agreements;  // and exchanges of counts: an allreduce of 264 bytes, or less
 };
 
-/// How many different ids there are among some, drawn from a vocabulary in which id has a share of 1 / (id + 1).
+/// The number of distinct ids among some, drawn from a vocabulary in which id has a share of 1 / (id + 1).
 inline double different_ids(double count, double vocabulary) {
   double all = 0;
   for (double id = 0; id < vocabulary; ++id) all += 1 / (id + 1);
@@ -46,7 +46,7 @@ inline double different_ids(double count, double vocabulary) {
 /// Of each operation.
 inline std::vector<Cost> costs(const Setting& s) {
   const double others = s.ranks - 1;
-  const double share = others / s.ranks;  // of everything, what is another's
+  const double share = others / s.ranks;  // of everything, the part of other ranks
   const double row = s.width * s.accumulator + 8;
   const double all = s.ranks * s.tokens;
   const double slab = std::max(1048576.0, 65536 * s.ranks);

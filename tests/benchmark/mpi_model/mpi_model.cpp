@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Prints what the operations of mpi.hpp cost by their formulas.
+// Prints the costs of the operations of mpi.hpp, by their formulas.
 //
 //     mpi_model [ranks=N] [tokens=N] [width=N] [vocabulary=N] [latency=SECONDS] [bandwidth=BYTES_PER_SECOND]
 //

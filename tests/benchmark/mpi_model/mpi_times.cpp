@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Times of the layers over the ranks that it is started with, beside those of what one would do without them: rows of
-// zeros summed by MPI_Allreduce, the head in one process, MPI_Allreduce of a gradient. Medians of 9; nothing is asserted.
+// Times of the layers over the ranks that it is started with, beside those of the usual alternatives: rows of zeros
+// summed by MPI_Allreduce, the head in one process, MPI_Allreduce of a gradient. Medians of 9; nothing is asserted.
 //
 //     mpirun -np 2 mpi_times
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Draws what mpi_model prints for 2 to 1,024 ranks: megabytes that a rank sends.
+"""Draws the output of mpi_model for 2 to 1,024 ranks: the megabytes that a rank sends.
 
     picture.py MPI_MODEL OUT.svg
 """

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Refuses includes that break the laws of the library's rooms, and public headers that are too long to be read.
+"""Refuses includes that break the library's layering, and public headers that are too long to be read.
 
     layers.py INCLUDE_DIR
 
-A public header includes public headers that stand before it in the table below, and its own definitions in detail/.
-What a detail header includes counts as included by each public header that reaches it. Nothing without a star includes
-a header with one. In detail/, arguments/ reaches no kernel, kernels/ never error.hpp, and files/ never Eigen; and
-detail/NAME.hpp, the definitions of NAME.hpp, is reached from NAME.hpp's row or a later one only. mpi.hpp stands apart.
+A public header includes public headers that come before it in the table below, and its own definitions in detail/.
+The includes of a detail header count as those of each public header that reaches it. No header without a star includes
+one with a star. In detail/, arguments/ reaches no kernel, kernels/ never error.hpp, and files/ never Eigen; and
+detail/NAME.hpp, the definitions of NAME.hpp, is reached only from NAME.hpp's row or a later one. mpi.hpp is separate.
 """
 
 import re
@@ -49,7 +49,7 @@ def parses_json(header: str) -> bool:
 
 
 def read_includes(folder: Path) -> tuple[dict[str, list[str]], list[str]]:
-    """Header -> what it includes, ours under the same names as the headers; and faults found on the way."""
+    """Header -> its includes, ours under the same names as the headers; and faults found on the way."""
     headers, faults = {}, []
     for path in sorted(folder.rglob("*.hpp")):
         name = path.relative_to(folder).as_posix()
@@ -67,7 +67,7 @@ def read_includes(folder: Path) -> tuple[dict[str, list[str]], list[str]]:
 
 
 def reached(header: str, headers: dict[str, list[str]], only_details: bool) -> dict[str, str]:
-    """All that a header includes, at first hand or through ours (or only our detail headers) -> what includes it."""
+    """Every header that a header includes, directly or through ours (or only our detail headers) -> its includer."""
     seen: dict[str, str] = {}
     waiting = [header]
     while waiting:

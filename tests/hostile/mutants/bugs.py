@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""The bugs that run.py puts back, one at a time: what each is, the code that is there, what it is replaced by, and the
-test that must fail. They are those that a change may bring in unnoticed: what a check right beside it is named after
-needs none.
+"""The bugs that run.py puts back, one at a time: a description, the correct code, its replacement, and the test that
+must fail. They are bugs that a change may introduce unnoticed, not those that a check beside the code names.
 
-The code is looked for in all headers, token by token: neither its place nor its layout matters, nor, if it is found
-nowhere as it stands but once under other names, do the names of variables, functions and types. places.py does that."""
+The code is searched in all headers, token by token: neither its place nor its layout matters. If it is not found as it
+stands, but once under other names of variables, functions and types, that place is taken. places.py does that."""
 
 BUGS = [
-    # Files: what may be read.
+    # Files: the limits of what may be read.
     ("a hole between tensors is accepted",
      "if (entry.begin != place) {", "if (entry.begin < place) {", "unit.safetensors"),
     ("bytes behind the last tensor are accepted",

@@ -12,7 +12,7 @@ TOKEN = re.compile(
     |<<=|>>=|->\*|\.\.\.|::|->|\+\+|--|<=|>=|==|!=|&&|\|\||[-+*/%&|^]=|.""",
     re.VERBOSE | re.DOTALL,
 )
-# What is never renamed: the language's own words, and the library's after std::.
+# Words that are never renamed: the language's own, and the library's after std::.
 KEYWORDS = set(
     """auto bool break case catch char class concept const constexpr continue default delete do double else enum explicit
     false float for friend if inline int long mutable namespace new noexcept nullptr operator private public requires
@@ -21,7 +21,7 @@ KEYWORDS = set(
 )
 
 
-# A shorter piece, under any names, would be found where it does not belong.
+# A shorter piece, under any names, would be found in places where it does not belong.
 FEWEST_TO_RENAME = 12
 
 
@@ -36,7 +36,7 @@ class Place(NamedTuple):
     header: str
     begin: int
     end: int
-    names: dict  # what the names of the piece are called there, where that differs
+    names: dict  # name in the piece -> name at the place, if they differ
 
 
 def tokens_of(text):
@@ -47,7 +47,7 @@ def tokens_of(text):
         word = match["word"]
         after_std = len(found) > 1 and found[-1].text == "::" and found[-2].text == "std"
         found.append(Token(match[0], match.start(), match.end(), bool(word) and word not in KEYWORDS and not after_std))
-    # (std::min)(…) and std::min(…) are one to us, and so are (…::max)() and …::max().
+    # (std::min)(…) and std::min(…) are treated alike, and so are (…::max)() and …::max().
     kept = []
     i = 0
     while i < len(found):
@@ -66,7 +66,7 @@ def tokens_of(text):
 
 
 def match_at(piece, tokens, start, renaming):
-    """The names of the piece at a place, or None if it is not there."""
+    """The names of the piece at a place, or None if it is not found there."""
     forth, back = {}, {}
     for wanted, there in zip(piece, tokens[start : start + len(piece)]):
         if wanted.text == there.text and not (renaming and wanted.free):

@@ -4,11 +4,11 @@
 
     python3 tests/hostile/mutants/run.py [--work FOLDER] [--list] [--check] [WORD...]
 
-With words, only bugs that have one of them in their description or test. --list says what the bugs are and where;
---list --check, in a second, fails if the code of one is not found once. Needs CMake, Ninja and what the tests
-need; uses ccache where it is installed. A bug takes as long as the program that must notice it: all of them together
-take half an hour, which is why this is no part of the test suite. Status 1 if a bug goes unnoticed or does not build, 2 if its code
-is not there exactly once or if a test fails without it.
+With words, only bugs that have one of them in their description or test. --list prints the bugs and their places;
+--list --check, in a second, fails if the code of one is not found exactly once. Needs CMake, Ninja and the tests'
+requirements; uses ccache if it is installed. A bug takes as long as the program that must notice it: all of them
+together take half an hour, which is why this is no part of the test suite. Status 1 if a bug goes unnoticed or does not
+build, 2 if its code is not found exactly once or if a test fails without it.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def run(*command, **options):
 
 
 def copy_tree(folder):
-    """What git has or would add, so that no build folder comes along. Unchanged files keep their times."""
+    """Copies the files that git has or would add, so no build folders. Unchanged files keep their times."""
     names = run("git", "-C", ROOT, "ls-files", "--cached", "--others", "--exclude-standard").stdout.split("\n")
     for name in filter(None, names):
         source, copy = ROOT / name, folder / name
@@ -55,7 +55,7 @@ def configure(tree, build):
 
 
 def outcome(build, test):
-    """What comes of a bug: it does not build, its test fails, or nothing."""
+    """The result of a bug: it does not build, its test fails, or the test passes."""
     built = run("cmake", "--build", build, "--target", target_of(test), "--parallel", "1")
     if built.returncode:
         return "does not build", built.stdout

@@ -25,7 +25,7 @@ namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 /// A table in the head: rows, all of which are scored.
 template <class Rows>
 struct Head {
-  using A = Accumulator<typename Rows::value_type>;  // what it computes in
+  using A = Accumulator<typename Rows::value_type>;  // the type of all results
 
   Rows rows;
   A logit_soft_cap = 0;  // 0 for no cap

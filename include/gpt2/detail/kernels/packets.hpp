@@ -88,8 +88,8 @@ template <>
 #ifdef __F16C__
   return _mm_cvtph_ps(bits);
 #else
-  // Exponent and mantissa in a float's places, where the exponent is 112 too small; infinities and NaNs have all its
-  // bits set in either format. A denormal is what is beyond 2^-14 in 2^-14 + itself, which is a normal number.
+  // Exponent and mantissa in a float's places; the exponent is then 112 too small. Infinities and NaNs have all its
+  // bits set in either format. A denormal x is (2^-14 + x) - 2^-14, whose sum is a normal number.
   const __m128i wide = _mm_unpacklo_epi16(bits, _mm_setzero_si128());
   const __m128i magnitude = _mm_slli_epi32(_mm_and_si128(wide, _mm_set1_epi32(0x7FFF)), 13);
   const __m128i is_special = _mm_cmpgt_epi32(magnitude, _mm_set1_epi32((0x7C00 << 13) - 1));

@@ -38,8 +38,8 @@ inline constexpr Index lines_per_block = 4;
 /// Results from this size on do not stay in the caches anyway, so the caches are better left to other data.
 inline constexpr Index fewest_bytes_to_stream = Index{8} << 20;
 
-/// Fewer rows than make so much are soon read. Of more, those of a large table are found in no cache: prefetching saves a
-/// quarter of 4 x 64 rows of 768, and costs an eighth if the same ones are looked up again and again.
+/// Smaller results need few rows. The rows of larger ones, from a large table, are in no cache: prefetching saves a
+/// quarter of the time of 4 x 64 rows of 768, and costs an eighth if the same rows are looked up repeatedly.
 inline constexpr Index fewest_bytes_to_prefetch = Index{1} << 18;
 
 /// Copies fewer than `width` elements, a power of two. A call of memcpy would take longer than all other work on them.

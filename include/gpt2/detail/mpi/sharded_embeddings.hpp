@@ -269,7 +269,7 @@ void ShardedGPT2Embeddings<T>::sum_backward(const X& input_ids, const P& positio
                                       channel.more_counts_in(), cols);
   std::optional<detail::PositionSums<A>> sums;
   std::optional<detail::TokenRows<typename detail::StoredIds<X>::I>> rows;
-  SparseGradient<A> own_tokens;  // by_ranks: of this rank's batch, and what its shard has of it
+  SparseGradient<A> own_tokens;  // by_ranks: of this rank's batch, and its rows in this shard
   SparseGradient<A> own_rows;
   SparseGradient<A> own_positions;
   const Index wpe_padding = wpe.options().padding_idx.value_or(-1);
