@@ -55,7 +55,7 @@ class Amalgamation:
             if condition := CONDITIONAL.match(line):
                 depth += -1 if condition[1] == "endif" else 1
             if ours and depth:
-                # It stays under the condition. What it includes must not, and so has to be there before.
+                # It stays under the condition. Its own includes must not, so they come before.
                 for inner in map(OURS.match, self.text_of(ours[1])):
                     if inner and inner[1] not in self.seen:
                         raise SystemExit(f"{name} includes {ours[1]} under a condition, and before {inner[1]}")

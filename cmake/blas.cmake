@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 #
 # gpt2::embeddings_blas: the library, with the head's large products done by the BLAS that find_package(BLAS) finds.
-# BLA_VENDOR chooses one. Installed packages have the target if they are asked for the component `blas`.
+# BLA_VENDOR chooses one. Installed packages define the target if find_package requests the component `blas`.
 
 find_package(BLAS REQUIRED)
 add_library(gpt2_embeddings_blas INTERFACE)

@@ -22,7 +22,7 @@ FetchContent_Declare(Catch2
   FIND_PACKAGE_ARGS CONFIG)
 
 # Makes the package NAME available; the further arguments are those of find_package. If nothing may be downloaded
-# this is find_package with REQUIRED, whose message says what to install or to set.
+# this is find_package with REQUIRED, whose message names the package to install or the variable to set.
 macro(gpt2_embeddings_make_available name)
   string(TOUPPER ${name} upper_name)
   if(GPT2_EMBEDDINGS_FETCH_DEPENDENCIES OR FETCHCONTENT_SOURCE_DIR_${upper_name})

@@ -38,7 +38,7 @@ install(FILES
   DESTINATION ${package_dir}
   ${component})
 
-# Relative to the .pc file itself, so that the tree can be moved; an absolute include folder stays what it is.
+# Relative to the .pc file itself, so that the tree can be moved; an absolute include folder stays absolute.
 cmake_path(IS_RELATIVE CMAKE_INSTALL_INCLUDEDIR movable)
 if(movable)
   cmake_path(RELATIVE_PATH CMAKE_INSTALL_INCLUDEDIR BASE_DIRECTORY ${pkgconfig_dir} OUTPUT_VARIABLE pkgconfig_includedir)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 #
-# The MPIs that tests and examples of mpi.hpp are built for: each that is installed, none where there is none. Debian has
-# Open MPI and MPICH side by side, under names with a suffix.
+# The MPIs that tests and examples of mpi.hpp are built for: each that is installed, if any. Debian has Open MPI and
+# MPICH side by side, under names with a suffix.
 
-# Makes an imported target of what an MPI's compiler wrapper says that it adds.
+# Makes an imported target of the options that an MPI's compiler wrapper adds, by its own account.
 function(gpt2_embeddings_import_mpi name wrapper)
   execute_process(COMMAND ${wrapper} -show OUTPUT_VARIABLE command RESULT_VARIABLE failed ERROR_QUIET
     OUTPUT_STRIP_TRAILING_WHITESPACE)

@@ -3,8 +3,8 @@
 # Headers that many programs of this build begin with, compiled once. Not under ccache, which keeps its results by the
 # text of a file with all that it includes, and would find nothing again.
 
-# gpt2_embeddings_precompile(<name> <header>...): an object library from which programs take the headers. What it is
-# compiled with must be what they are compiled with.
+# gpt2_embeddings_precompile(<name> <header>...): an object library from which programs take the headers. It must be
+# compiled with the same options as they are.
 function(gpt2_embeddings_precompile name)
   set(file ${CMAKE_CURRENT_BINARY_DIR}/${name}.cpp)
   file(CONFIGURE OUTPUT ${file} CONTENT "// Nothing: ${name} is compiled for its precompiled header.\n")

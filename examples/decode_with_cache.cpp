@@ -26,7 +26,7 @@ int main(int argc, char** argv) {
   const gpt2::Index n_embd = embeddings.wte.embedding_dim();
   const gpt2::Index n_positions = embeddings.wpe.num_embeddings();
 
-  // One text. The prompt comes at once, every further token alone: PastLength counts what the cache holds.
+  // One text. The prompt comes at once, every further token alone: PastLength is the number of tokens in the cache.
   // <|endoftext|> dog bites man . who bites man ?
   const std::vector<int> text{25, 0, 10, 1, 23, 22, 10, 1, 24};
   constexpr std::size_t prompt = 5;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Embeds a text or token ids with a checkpoint's wte and wpe: what enters GPT-2's first block.
+// Embeds a text or token ids with a checkpoint's wte and wpe: the input of GPT-2's first block.
 
 #include <algorithm>
 #include <charconv>
@@ -100,7 +100,7 @@ Ids parse_ids(const std::string& option, std::string_view text) {
   return ids;
 }
 
-/// The options, or nothing if help was asked for.
+/// The options, or nothing if help was requested.
 std::optional<Options> parse_options(std::span<char*> arguments) {
   Options options;
   for (std::size_t i = 0; i < arguments.size(); ++i) {

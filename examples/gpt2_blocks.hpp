@@ -167,7 +167,7 @@ void softmax(Row&& scores) {
   scores /= scores.sum();
 }
 
-/// A transformer block: attention, then a feed-forward network, each added to what enters it.
+/// A transformer block: attention, then a feed-forward network, each added to its input.
 template <class T>
 struct Block {
   LayerNorm<T> ln_1;
@@ -184,7 +184,7 @@ struct Block {
       : Block(parameters, config, layer, "h." + std::to_string(layer) + ".",
               config.n_inner.value_or(4 * config.n_embd)) {}
 
-  /// Runs the block on the tokens behind those that the cache holds, and adds their keys and values to it.
+  /// Runs the block on the tokens after those in the cache, and adds their keys and values to it.
   /// Shape: hidden [batch * seq_length, n_embd]; padding_bias [batch, past_length + seq_length], 0 for keys that
   /// can be seen and -infinity for padding.
   void operator()(Matrix<T>& hidden, const Matrix<T>& padding_bias, Matrix<T>& keys,
@@ -274,8 +274,8 @@ class Model {
   /// tied.
   [[nodiscard]] bool has_unused_head() const { return has_unused_head_; }
 
-  /// Runs tokens that follow those in the cache, which then holds them, too. Padding may be anywhere: where
-  /// attention_mask is 0, the result means nothing, and no token sees it.
+  /// Runs the tokens after those in the cache, and adds them to it. Padding may be anywhere: at places where
+  /// attention_mask is 0, the result has no meaning, and no token sees it.
   /// Shape: input_ids and attention_mask [batch, seq_length]; result [batch * seq_length, n_embd], for head().
   /// Throws: gpt2::IndexError, gpt2::ShapeError, gpt2::ArgumentError, with the cache as long as it was.
   [[nodiscard]] Matrix<T> forward(const IdBatch& input_ids, const IdBatch& attention_mask,
@@ -406,7 +406,7 @@ std::vector<Tokens> generate(const Model<T>& model, const std::vector<Tokens>& p
 
     if (step == 1) mask.setOnes(batch, 1);
     for (Index b = 0; b < batch; ++b) {
-      if (mask(b, 0) == 0) continue;  // has ended: what follows is padding
+      if (mask(b, 0) == 0) continue;  // has ended: the rest is padding
       generated[static_cast<std::size_t>(b)].push_back(next(b, 0));
       if (next(b, 0) == config.eos_token_id) mask(b, 0) = 0;
     }

@@ -93,7 +93,7 @@ std::vector<Tokens> parse_ids(const std::string& option, std::string_view text) 
   }
 }
 
-/// The options, or nothing if help was asked for.
+/// The options, or nothing if help was requested.
 std::optional<Options> parse_options(std::span<char*> arguments) {
   Options options;
   for (std::size_t i = 0; i < arguments.size(); ++i) {
@@ -229,7 +229,7 @@ std::vector<Tokens> timed_generate(const blocks::Model<float>& model, const std:
   return generated;
 }
 
-/// How many tokens to generate: as many as asked for, or at most 20 that the model has positions for.
+/// The number of tokens to generate: the one requested, or at most 20 that the model has positions for.
 gpt2::Index new_tokens_of(const Options& options, const std::vector<Tokens>& prompts,
                           const gpt2::GPT2Config& config) {
   std::size_t longest = 0;
@@ -239,7 +239,7 @@ gpt2::Index new_tokens_of(const Options& options, const std::vector<Tokens>& pro
   return options.max_new_tokens.value_or(std::clamp<gpt2::Index>(room, 1, 20));
 }
 
-/// Writes a prompt and what is generated after it, in whole characters. The end of the text is not written.
+/// Writes a prompt and the text generated after it, in whole characters. The token that ends a text is not written.
 class TextWriter {
  public:
   TextWriter(const text::Tokenizer& tokenizer, std::optional<std::int64_t> eos_token_id)
@@ -277,7 +277,7 @@ void note_unused_head(const blocks::Model<float>& model) {
 }
 
 void continue_texts(const Options& options, const std::filesystem::path& folder) {
-  // The vocabulary before the weights: what is wrong with a text is said at once.
+  // The vocabulary before the weights, so that faults of a text are reported at once.
   const auto config = gpt2::from_pretrained<gpt2::GPT2Config>(folder);
   const auto tokenizer = text::Tokenizer::from_pretrained(folder, config.vocab_size);
   std::vector<Tokens> prompts;

@@ -101,13 +101,13 @@ class Tokenizer {
   /// Throws: VocabularyError.
   [[nodiscard]] static Tokenizer from_pretrained(const std::filesystem::path& folder, Id vocab_size);
 
-  /// The text of a tokenizer.json, whose merges may be strings or pairs. It must do what GPT-2's does: a BPE model
-  /// and a ByteLevel pre-tokenizer, no normaliser, and no tokens that a post-processor puts around a text.
+  /// The text of a tokenizer.json, whose merges may be strings or pairs. It must describe a tokenizer like GPT-2's: a
+  /// BPE model and a ByteLevel pre-tokenizer, no normaliser, and no tokens that a post-processor puts around a text.
   /// Throws: VocabularyError, which calls the file `name`.
   [[nodiscard]] static Tokenizer from_tokenizer_json(std::string_view json,
                                                      const std::string& name = "tokenizer.json");
 
-  /// The texts of vocab.json and merges.txt, and that of added_tokens.json, empty if there is none. If
+  /// The texts of vocab.json and merges.txt, and that of added_tokens.json, empty if there is no such file. If
   /// <|endoftext|> is in the vocabulary, it is an added token.
   /// Throws: VocabularyError, which calls the files by their `names`.
   [[nodiscard]] static Tokenizer from_vocabulary_and_merges(
@@ -166,7 +166,7 @@ class Tokenizer {
   };
   /// Added tokens by their first byte, longer ones first.
   using AddedTokens = std::array<std::vector<Added>, 256>;
-  /// Tokens by what a file calls them.
+  /// Tokens by their names in a file.
   using Names = std::unordered_map<std::string, TokenIndex>;
 
   Tokenizer() = default;
@@ -203,17 +203,17 @@ class Tokenizer {
 /// next piece, and those of none become U+FFFD.
 class Utf8Stream {
  public:
-  /// What can be written after these bytes.
+  /// The text that can be written after these bytes.
   [[nodiscard]] std::string put(std::string_view bytes);
-  /// What remains when no more bytes follow.
+  /// The rest, if no more bytes follow.
   [[nodiscard]] std::string finish();
 
  private:
   std::string waiting_;
 };
 
-/// Bytes in quotation marks on one line, for people: what is not printable is escaped, and all after `limit`
-/// characters is cut off.
+/// Bytes in quotation marks on one line, for people: unprintable ones are escaped, and the text is cut off after
+/// `limit` characters.
 [[nodiscard]] inline std::string printable(std::string_view bytes, std::size_t limit = 40);
 
 /// The number of characters in valid UTF-8.
@@ -231,7 +231,7 @@ void for_each_word(std::string_view text, OnWord&& on_word);
 
 namespace detail {
 
-/// What begins at a place of a text: a character, or the bytes of none.
+/// The character at a place of a text, or bytes that are no character.
 struct Utf8 {
   std::size_t size;
   bool valid;
@@ -308,7 +308,7 @@ inline std::string to_utf8(std::uint16_t character) {
   return {static_cast<char>(0xC0U | character >> 6U), static_cast<char>(0x80U | (character & 0x3FU))};
 }
 
-/// The bytes that a token's name in a file stands for; the name itself if a character is not of the alphabet.
+/// The bytes of a token by its name in a file; the name itself if a character is not in the alphabet.
 inline std::string bytes_of_name(const std::string& name) {
   static const std::unordered_map<std::string, char> bytes = [] {
     std::unordered_map<std::string, char> map;
@@ -353,7 +353,7 @@ inline nlohmann::json parse_json(std::string_view text, const std::string& file)
   try {
     return nlohmann::json::parse(text.begin(), text.end(), check);
   } catch (const nlohmann::json::exception& error) {
-    // Of the message, what is wrong and where; it also quotes the text, which may be long.
+    // Only the fault and place of the message, which also quotes the text, which may be long.
     std::string_view problem = error.what();
     if (const std::size_t begin = problem.find("] "); begin != problem.npos) problem.remove_prefix(begin + 2);
     problem = problem.substr(0, problem.find("; last read"));

@@ -65,7 +65,7 @@ Index parse_cells(const std::string& text) {
   return number;
 }
 
-/// The options, or nothing if help was asked for.
+/// The options, or nothing if help was requested.
 std::optional<Options> parse_options(std::span<char*> arguments) {
   Options options;
   for (std::size_t i = 0; i < arguments.size(); ++i) {

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 #
-# gpt2_tokenizer.hpp splits texts into words with PCRE2 where that is installed (Debian: libpcre2-dev): the target
+# gpt2_tokenizer.hpp splits texts into words with PCRE2 if that is installed (Debian: libpcre2-dev): the target
 # gpt2_examples_tokenizer, for the examples and for the tests of it.
 if(TARGET gpt2_examples_tokenizer)
   return()

@@ -49,7 +49,7 @@ struct Options {
   std::optional<std::string> ids;
 };
 
-/// The options, or nothing if help was asked for.
+/// The options, or nothing if help was requested.
 std::optional<Options> parse_options(std::span<char*> arguments) {
   Options options;
   for (std::size_t i = 0; i < arguments.size(); ++i) {

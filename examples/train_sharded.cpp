@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // Training on any number of ranks: to write every other letter as a capital, "positions" as "PoSiTiOnS", as in
-// train_positions.cpp. The token table is divided among the ranks, each rank has its part of every batch, and the losses
-// are those of one process.
+// train_positions.cpp. The token table is divided among the ranks, each rank has its part of every batch, and the
+// losses are those of one process.
 //
 //     mpirun -np 3 ./train_sharded
 
@@ -56,7 +56,7 @@ class Adam {
   float step_ = 0;
 };
 
-/// What is to be written: capitals in the places 0, 2, 4, ….
+/// The text to learn: capitals in the places 0, 2, 4, ….
 Ids with_capitals(Ids ids) {
   for (gpt2::Index place = 0; place < ids.cols(); place += 2) ids.col(place).array() += letters;
   return ids;

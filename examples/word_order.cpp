@@ -39,7 +39,7 @@ std::string answer(const gpt2::Matrix<float>& a, const gpt2::Matrix<float>& b) {
   return sorted_rows(a) == sorted_rows(b) ? "the same vectors in another order" : "other vectors";
 }
 
-/// To GPT-2, "dog" and " dog" are two tokens: with a blank in front, a sentence's first word is what it is elsewhere.
+/// To GPT-2, "dog" and " dog" are two tokens: with a blank in front, a sentence's first word is the same as elsewhere.
 Ids encode(const text::Tokenizer& tokenizer, const std::string& sentence) {
   return tokenizer.encode(sentence.starts_with(' ') ? sentence : " " + sentence);
 }
@@ -64,7 +64,7 @@ void compare(const std::filesystem::path& folder, const std::string& one, const 
   std::cout << "wte[ids]:       " << answer(embeddings.wte(ids), embeddings.wte(other_ids)) << "\n"
             << "wte[ids] + wpe: " << answer(hidden, other_hidden) << "\n";
 
-  // A word that stands where it stood is the same; one at another position moved by the difference of wpe's rows.
+  // A word at its old position is the same; one at another position differs by the difference of wpe's rows.
   const auto wpe = embeddings.wpe.weight();
   std::vector<bool> found(other_ids.size());
   for (std::size_t i = 0; i < ids.size(); ++i) {

@@ -34,7 +34,7 @@ concept both_tables_must_be_Embedding = std::same_as<Wte, Embedding<T>> && std::
 ///
 /// Shapes, for all that follows. input_ids: `[seq_length]` or `[batch, seq_length]`. position_ids and
 /// token_type_ids: `[seq_length]`, `[1, seq_length]` or `[batch, seq_length]`; a single sequence is
-/// broadcast over the batch. PastLength{n} may be given for position ids n, n + 1, …. Result: `[seq_length, n_embd]` or
+/// broadcast over the batch. PastLength{n} is short for position ids n, n + 1, …. Result: `[seq_length, n_embd]` or
 /// `[batch, seq_length, n_embd]`.
 ///
 /// Throws, in all that follows, with nothing written: IndexError if a token, token type or position is out of

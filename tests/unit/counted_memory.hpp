@@ -2,9 +2,9 @@
 #pragma once
 
 /// \file
-/// Allocations, counted and made to fail, in malloc itself, which operator new and Eigen both come down to. That
-/// takes glibc, and no sanitizer that has a malloc of its own; elsewhere nothing is counted, and only what is
-/// computed is tested. It defines malloc, so one file of a program may include it.
+/// Allocations, counted and made to fail, in malloc itself, which operator new and Eigen both call. That needs
+/// glibc, and no sanitizer with a malloc of its own; elsewhere nothing is counted, and only results are tested. It
+/// defines malloc, so only one file of a program may include it.
 
 #include <atomic>
 #include <cstddef>
@@ -29,7 +29,7 @@ inline constexpr bool counting = false;
 
 struct Memory {
   std::atomic<std::size_t> blocks{0};  // that were ever allocated
-  std::atomic<std::size_t> bytes{0};   // that were ever asked for
+  std::atomic<std::size_t> bytes{0};   // that were ever requested
   std::atomic<std::size_t> live_blocks{0};
   std::atomic<std::size_t> live_bytes{0};
   std::atomic<std::size_t> peak_bytes{0};     // the most live_bytes

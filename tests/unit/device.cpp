@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // Every operation that takes a device, on Eigen's real thread pool. The library itself needs no
-// EIGEN_USE_THREADS; whoever wants Eigen's device defines it, as this file does.
+// EIGEN_USE_THREADS; programs that use Eigen's device define it, as this file does.
 
 #define EIGEN_USE_THREADS
 

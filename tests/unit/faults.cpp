@@ -373,8 +373,8 @@ TEST_CASE("a file that is cut off when its size is known is an IoError when it i
 namespace {
 
 /// Makes a state and acts on it, again and again: first the first allocation of the action fails, then the second,
-/// until all go well. Each time the action may only throw std::bad_alloc or an error of the library's, and what
-/// check_unchanged looks at must be as it was. Returns how many allocations there were.
+/// until all succeed. Each time the action may only throw std::bad_alloc or an error of the library's, and the state
+/// that check_unchanged checks must be as it was. Returns the number of allocations.
 template <class Make, class Action, class CheckUnchanged>
 std::size_t fail_each_allocation(const Make& make, const Action& action,
                                  const CheckUnchanged& check_unchanged) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// The tokenizer of the examples (examples/gpt2_tokenizer.hpp) against Hugging Face's tokenizers, and what it says of
+// The tokenizer of the examples (examples/gpt2_tokenizer.hpp) against Hugging Face's tokenizers, and its errors for
 // files that are not a vocabulary of GPT-2.
 
 #include "../../examples/gpt2_tokenizer.hpp"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// The dense gradients of the three layers, renorm, and what an optimizer asks of them.
+// The dense gradients of the three layers, renorm, and the functions that an optimizer needs.
 
 #include <array>
 #include <cmath>
@@ -481,7 +481,7 @@ TEST_CASE("soft prompts leave wte alone, but for token types", "[gradients]") {
 }
 
 TEST_CASE("every lookup of the sum counts its own ids", "[gradients]") {
-  // As in PyTorch, where each of the three lookups is an operation of its own, and one sequence of positions is
+  // As in PyTorch, in which each of the three lookups is an operation of its own, and one sequence of positions is
   // looked up once for the whole batch.
   Matrix<float> weight = test::drawn<float>(4, 2);
   const EmbeddingOptions options{.padding_idx = 0, .scale_grad_by_freq = true};
@@ -494,7 +494,7 @@ TEST_CASE("every lookup of the sum counts its own ids", "[gradients]") {
   Matrix<float> wte(4, 2);
   wte << 0, 0, 2, 2, 1, 1, 0, 0;  // row 1: once as a token (2 halves), once as a type (4 quarters)
   Matrix<float> wpe(4, 2);
-  wpe << 0, 0, 2, 2, 0, 0, 0, 0;  // row 1: twice, for it stands for both sequences
+  wpe << 0, 0, 2, 2, 0, 0, 0, 0;  // row 1: twice, because it is broadcast over both sequences
   CHECK(embeddings.wte.grad() == wte);
   CHECK(embeddings.wpe.grad() == wpe);
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Every half is widened exactly, in every path, also where processors take denormal numbers for zeros: this file is
+// Every half is widened exactly, in every path, even if the processor takes denormal numbers for zeros: this file is
 // compiled with -ffast-math as well. It compares representations, as comparisons of floats might be left out then.
 
 #include <bit>

@@ -21,7 +21,7 @@ using namespace gpt2;
 
 namespace {
 
-/// Whether the memory at an address asked for huge pages, or nullopt if the system does not say.
+/// Whether huge pages were requested for the memory at an address, or nullopt if the system does not say.
 std::optional<bool> asked(const void* address) {
   if (!std::ifstream("/sys/kernel/mm/transparent_hugepage/enabled")) return std::nullopt;
   const auto at = reinterpret_cast<std::uintptr_t>(address);

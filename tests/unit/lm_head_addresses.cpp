@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Compiled twice: also for FMA, with which it shows where sums are formed by packets and where one by one.
+// Compiled twice: also for FMA, which reveals whether a sum is formed by packets or one by one.
 
 #include <cstddef>
 #include <cstdint>

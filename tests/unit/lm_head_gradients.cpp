@@ -73,7 +73,7 @@ TEST_CASE("the gradient of logits is that of finite differences", "[lm_head]") {
       return plain_logits(w, hidden, options).cwiseProduct(grad_logits).sum();
     };
     CHECK(relative_error(grad_hidden, differences(hidden, of_hidden)) < 1e-9);
-    // The row at padding_idx is trained by the head, too.
+    // The head also trains the row at padding_idx.
     CHECK(relative_error(wte.grad(), differences(weight, of_weight)) < 1e-9);
 
     // Gradients are summed up over calls.

@@ -56,7 +56,7 @@ TEST_CASE("half tables hold every number they can", "[lm_head]") {
   }
   Matrix<float> hidden = Matrix<float>::Zero(1, 33);
   for (const Index place : {0, 32}) {
-    // A single one, and zeros elsewhere. Where numbers are finite, the sum is the number.
+    // A single 1, and zeros elsewhere. If the row's numbers are finite, the sum is one of them.
     hidden.setZero();
     hidden(0, place) = 1;
     const Matrix<float> from_halves = logits(Embedding<Eigen::half>(halves), hidden);

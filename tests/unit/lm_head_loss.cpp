@@ -134,7 +134,7 @@ TEST_CASE("what a workspace leads to depends on its size and the shapes", "[lm_h
   const auto is = [](const detail::LossPlan& found, Index states, bool keeps_all) {
     return found.states == states && found.keeps_all == keeps_all;
   };
-  // Room for 64 states is what it takes, or for all.
+  // Room for 64 states, or for all of them, is enough.
   CHECK(is(plan(1024, 50257, of_64_states), 64, true));
   CHECK(is(plan(1024, 50257, of_64_states - 1), 1024, false));
   CHECK(is(plan(10, 50257, of_64_states - 1), 10, true));

@@ -116,7 +116,7 @@ Ids drawn_ids(Index batch, Index length, Index bound, unsigned seed) {
   return ids;
 }
 
-/// What each rank passes: ids and gradients of its own, or the same, and what one process would see of all of them.
+/// The arguments of each rank: ids and gradients of its own, or the same, and those that one process would get.
 template <class T>
 struct Batches {
   Ids own;
@@ -475,7 +475,7 @@ struct Operations {
     };
   }
 
-  /// What must not change.
+  /// Whether the state that must not change is as before.
   [[nodiscard]] bool is_as_before(const Operations& before) const {
     const auto same_grad = [](const gpt2::Embedding<T>& a, const gpt2::Embedding<T>& b) {
       if (!a.has_grad()) return !b.has_grad();
@@ -628,7 +628,7 @@ void test_arguments(const Communicator& comm, Batch batch) {
   }
   CHECK(now.is_as_before(before));
 
-  // What must be the same, and is not.
+  // Arguments that must be the same, and are not.
   if (comm.size() == 1) return;
   const auto differs = [&](const std::string& text) { return "[gpt2.argument_error] " + who + text; };
   CHECK(TEXT_OF(ArgumentError, last, gpt2::top_k(now.table, now.grad, wrong ? 3 : 2)) ==
@@ -672,7 +672,7 @@ void test_arguments(const Communicator& comm, Batch batch) {
 }
 
 void test_messages_do_not_meet(const Communicator& comm) {
-  // A receive of the user's from anybody, on the communicator that was duplicated.
+  // A receive of the user's from any rank, on the communicator that was duplicated.
   if (comm.size() == 1) return;
   int value = -1;
   MPI_Request request = MPI_REQUEST_NULL;

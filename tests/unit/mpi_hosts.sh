@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# Runs a program on two hosts, two ranks on each, that have nothing but TCP between them: two network namespaces and a
-# pair of virtual Ethernet devices, which takes root, Linux and Open MPI. Where they cannot be made, over TCP on one host.
+# Runs a program on two hosts, two ranks on each, connected only by TCP: two network namespaces and a pair of virtual
+# Ethernet devices, which needs root, Linux and Open MPI. If they cannot be made, over TCP on one host.
 #
 #   mpi_hosts.sh MPIRUN PROGRAM [ARGUMENT...]
 set -eu
@@ -35,7 +35,7 @@ for space in "$one" "$two"; do
   ip -n "$space" link set veth0 up
 done
 
-# What Open MPI calls in the place of ssh: agent HOST COMMAND…. Hosts of one name must not share a folder.
+# Called by Open MPI in place of ssh: agent HOST COMMAND…. Hosts of one name must not share a folder.
 cat > "$folder/agent" <<END
 #!/bin/sh
 shift

@@ -2,7 +2,7 @@
 #pragma once
 
 /// \file
-/// What the tests of the output head share: the head in plain loops and double, and derivatives by differences.
+/// Shared by the tests of the output head: the head in plain loops and double, and derivatives by differences.
 
 #include <cmath>
 #include <cstddef>

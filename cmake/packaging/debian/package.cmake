@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 #
-# `cpack` in the build folder makes libgpt2-embeddings-dev, the package for Debian and what descends from it.
+# `cpack` in the build folder makes libgpt2-embeddings-dev, the package for Debian and its derivatives.
 find_program(GPT2_EMBEDDINGS_GZIP gzip)
 mark_as_advanced(GPT2_EMBEDDINGS_GZIP)
 set(changelog ${PROJECT_SOURCE_DIR}/.github/CHANGELOG.md)  # archives of sources may be without it

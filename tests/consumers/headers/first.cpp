@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// One of two translation units that include everything: what is not inline would be defined twice.
+// One of two translation units that include everything: functions that are not inline would be defined twice.
 
 #include <gpt2/gpt2.hpp>
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// Every public header behind names that other headers define as macros: those of windows.h, of X11, of the system's own
-// headers, of glibc and BSD, of Arduino and Objective-C. Most of them expand to something that compiles nowhere. What our
-// headers include is there before the macros are: how others' headers get on with them is not ours to say.
+// Every public header after macros that other headers define: those of windows.h, of X11, of the system's own headers,
+// of glibc and BSD, of Arduino and Objective-C. Most of them expand to something that compiles nowhere. The foreign
+// headers that ours include come before the macros: whether those tolerate them is not tested here.
 
 #include <Eigen/Cholesky>
 #include <Eigen/Core>

@@ -4,7 +4,7 @@
 # shellcheck disable=SC2086 # flags are split into words
 #
 # Compiles a choice of the unit tests, and the example embed_tokens, for other platforms, and runs them: with wine and
-# qemu where this machine cannot. Installs the compilers from Debian's packages. From any folder, into build/platforms.
+# qemu if this machine cannot. Installs the compilers from Debian's packages. From any folder, into build/platforms.
 #
 #   sh tests/consumers/platforms/run.sh [PLATFORM...]        windows, aarch64, i386, libcxx; without a name, all
 #
@@ -15,11 +15,11 @@ cd "$(dirname "$0")/../../.."
 . cmake/setup.sh
 
 platforms=${*:-windows aarch64 i386 libcxx}
-# What depends most on the platform: files, sizes of integers, the order of bytes, registers, exceptions.
+# The tests that depend most on the platform: files, sizes of integers, the order of bytes, registers, exceptions.
 tests=${GPT2_PLATFORM_TESTS:-error embedding embeddings gradients position_ids row_sums lm_head config_json safetensors \
 pretrained embed_tokens}
 
-# settings PLATFORM: the compiler, its flags, what runs its programs, and the ending of their names.
+# settings PLATFORM: the compiler, its flags, the emulator that runs its programs, and the ending of their names.
 settings() {
   run='' ending='' flags='' link=''
   case $1 in
@@ -69,13 +69,13 @@ install_missing
 
 top=$(pwd)
 out=$top/build/platforms
-# The dependencies are headers only, the same for all; but /usr/include has this machine's, too.
+# The dependencies are headers only, the same for all; but /usr/include also has this machine's own.
 mkdir -p "$out/include"
 ln -sfn /usr/include/nlohmann "$out/include/nlohmann"
 ln -sfn /usr/include/catch2 "$out/include/catch2"
 printf '#define CATCH_CONFIG_MAIN\n#include <catch2/catch.hpp>\n' >"$out/catch_main.cpp"
 
-# One line for each compilation: what is compiled to which file, with which command.
+# One line for each compilation, with its command.
 step "compiling for $(echo "$platforms" | tr '\n' ' ')with $processors processors"
 for platform in $platforms; do
   settings "$platform"
@@ -93,7 +93,7 @@ for platform in $platforms; do
 -c '$source' -o '$object' || echo '$platform: $test does not compile' >&2"
   done
 done >"$out/commands"
-# All of them are tried, whatever fails: what has no object in the end has failed.
+# All of them are tried, even if some fail: those without an object file in the end have failed.
 tr '\n' '\0' <"$out/commands" | xargs -0 -P "$processors" -n 1 sh -c
 
 failed=0

@@ -52,7 +52,7 @@ struct MergedBytes {
     return text::Tokenizer::from_vocabulary_and_merges(vocabulary.dump(), lines);
   }
 
-  /// The tokens of a word, by a plain statement of what merging is.
+  /// The tokens of a word, by a plain implementation of merging.
   [[nodiscard]] std::vector<std::string> encode(std::string_view word) const {
     std::vector<std::string> parts;
     for (const char c : word) parts.push_back(names[static_cast<unsigned char>(c)]);

@@ -2,9 +2,8 @@
 #pragma once
 
 /// \file
-/// Shared by the fuzz targets. A target is one function on one input, any bytes. It returns if what the library
-/// made of them is what a plain statement makes of them, be it a result or one of the documented errors; every
-/// other error ends the program.
+/// Shared by the fuzz targets. A target is one function on one input, any bytes. It returns if the library's result
+/// for them, or its documented error, is that of a plain reference implementation; any other outcome ends the program.
 
 #include <cstddef>
 #include <cstdint>

@@ -20,7 +20,7 @@ using fuzz::Choices;
 
 namespace {
 
-/// More values than this are not asked for: the loops below give up.
+/// No more values than this are requested: the loops below give up.
 constexpr int most_values = 4096;
 
 template <class I>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // The input as files of a vocabulary for the tokenizer of the examples: one that encodes and decodes, or a
-// VocabularyError. The first byte says which files they are; "@" stands for a vocabulary of all bytes, which would be
-// too long to be found, and a line "--" is the end of a file.
+// VocabularyError. The first byte says which files they are; "@" means a vocabulary of all bytes, which would be too
+// long to be found, and a line "--" is the end of a file.
 
 #include <cstdint>
 #include <string>
