@@ -146,7 +146,7 @@ struct Cache {
   std::vector<Matrix<T>> keys;    // for each layer, [batch * capacity, n_embd]
   std::vector<Matrix<T>> values;  // the same
   IdBatch mask;                   // [batch, capacity]: 1 for tokens, 0 for padding
-  Index length = 0;               // how much of the capacity is used
+  Index length = 0;               // the used part of the capacity
 
   Cache(const gpt2::GPT2Config& config, Index batch, Index capacity)
       : keys(static_cast<std::size_t>(config.n_layer), Matrix<T>(batch * capacity, config.n_embd)),

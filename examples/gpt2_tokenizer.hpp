@@ -91,7 +91,7 @@ class Tokenizer {
   using Id = std::int64_t;
   using Ids = std::vector<Id>;
 
-  /// Reads the vocabulary in a checkpoint's folder, the first of these that is there: tokenizer.json; vocab.json
+  /// Reads the vocabulary in a checkpoint's folder, the first of these that exists: tokenizer.json; vocab.json
   /// and merges.txt, with added_tokens.json if there is one; the same as encoder.json and vocab.bpe; and
   /// vocabulary.txt, a vocabulary of whole words, one per line.
   /// Throws: VocabularyError.

@@ -150,7 +150,7 @@ Map map_of(const Rows& rows, Index most_cells) {
   return map;
 }
 
-/// How far a cosine, which may be rounded to just above 1, is on a scale of so many steps from -1 to 1.
+/// The place of a cosine, which may be rounded to just above 1, on a scale of so many steps from -1 to 1.
 std::size_t step_of(double cosine, std::size_t steps) {
   const double part = (std::clamp(cosine, -1.0, 1.0) + 1) / 2;
   return static_cast<std::size_t>(std::lround(part * static_cast<double>(steps - 1)));

@@ -37,7 +37,7 @@ struct Memory {
 };
 inline constinit Memory memory;
 
-/// How many blocks and bytes an action allocates.
+/// The number of blocks and bytes that an action allocates.
 struct Allocations {
   std::size_t blocks;
   std::size_t bytes;

@@ -104,5 +104,5 @@ TEST_CASE("a copy of an error outlives the original", "[error]") {
   CHECK(copy.coordinates() == std::vector<std::int64_t>{2});
   IndexError source = copy;
   const IndexError taken = std::move(source);
-  CHECK(source.name() == taken.name());  // an error that was moved from can still be asked
+  CHECK(source.name() == taken.name());  // a moved-from error still has its details
 }

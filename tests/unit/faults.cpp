@@ -5,7 +5,7 @@
 // time there is a typed error or std::bad_alloc, nothing is leaked, no file is half written, and objects keep their
 // state.
 //
-// The calls of the C library that the library makes are defined here, to fail when asked and else to be forwarded.
+// The calls of the C library that the library makes are defined here, to fail on request and else to be forwarded.
 // That takes glibc.
 
 #include <algorithm>
@@ -154,7 +154,7 @@ namespace {
 
 const GPT2Config config{.vocab_size = 20, .n_positions = 8, .n_embd = 6};
 
-/// How many files the process has open; 0 if that is unknown.
+/// The number of files that the process has open; 0 if that is unknown.
 std::size_t open_files() {
   std::error_code error;
   const std::filesystem::directory_iterator files("/proc/self/fd", error);
@@ -326,7 +326,7 @@ TEST_CASE("a system call that fails while a file is written leaves the old file,
         }
         ++failures;
         if (kind.empty()) {
-          // The folder is synchronised as well as it can be, when the file is there already.
+          // The folder is synchronised as well as it can be, when the file is already in place.
           CHECK((std::string_view(call) != "write" && std::string_view(call) != "rename" && n > 1));
           CHECK(after.at("model.safetensors") != "old");
         } else {

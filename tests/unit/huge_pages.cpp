@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Tables of 2 MiB and more ask for huge pages, and are copied as any value is.
+// Tables of 2 MiB and more request huge pages, and are copied like any value.
 
 #include <cstddef>
 #include <cstdint>

@@ -76,7 +76,7 @@ TEST_CASE("the gradient of logits is that of finite differences", "[lm_head]") {
     // The head also trains the row at padding_idx.
     CHECK(relative_error(wte.grad(), differences(weight, of_weight)) < 1e-9);
 
-    // Gradients are summed up over calls.
+    // Gradients accumulate over calls.
     const Matrix<double> once = wte.grad();
     CHECK(logits_backward(wte, hidden, grad_logits, options) == grad_hidden);
     CHECK(relative_error(wte.grad(), Matrix<double>(2 * once)) < 1e-15);
@@ -96,7 +96,7 @@ TEMPLATE_TEST_CASE("gradients of logits are as exact as their sums' type", "[lm_
 }
 
 TEST_CASE("gradients of logits reach the whole of a large vocabulary", "[lm_head]") {
-  const auto weight = test::drawn<double>(9001, 3, 1, 1);  // more rows than are gone through at a time
+  const auto weight = test::drawn<double>(9001, 3, 1, 1);  // more rows than are processed at a time
   const auto hidden = test::drawn<double>(5, 3, 2, 1);
   const auto grad_logits = test::drawn<double>(5, 9001, 3, 1);
   for (const double cap : {0.0, 2.0}) {

@@ -73,7 +73,7 @@ TEST_CASE("the gradient of the loss is that of finite differences", "[lm_head]")
       CHECK(relative_error(found.grad_hidden, differences(hidden, of_hidden)) < 1e-8);
       CHECK(relative_error(wte.grad(), differences(weight, of_weight)) < 1e-8);
 
-      // Gradients are summed up over calls.
+      // Gradients accumulate over calls.
       const Matrix<double> once = wte.grad();
       CHECK(cross_entropy(wte, hidden, labels, options).grad_hidden == found.grad_hidden);
       CHECK(relative_error(wte.grad(), Matrix<double>(2 * once)) < 1e-15);

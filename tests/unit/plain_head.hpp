@@ -20,7 +20,7 @@ using namespace gpt2;
 inline constexpr double infinity = std::numeric_limits<double>::infinity();
 inline constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
 
-/// The element as a double, whatever it is.
+/// The element as a double, whatever its type.
 template <class T>
 double number(T x) {
   if constexpr (std::is_floating_point_v<T>) {

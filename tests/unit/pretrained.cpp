@@ -190,7 +190,7 @@ TEMPLATE_TEST_CASE("every floating-point dtype becomes every scalar, rounded onc
     save_pretrained(folder.path(), small_config(), saved);
     for (const LoadMode mode : {LoadMode::mapped, LoadMode::copied}) {
       const auto loaded = from_pretrained<GPT2Embeddings<TestType>>(folder.path(), mode);
-      // Whatever the file has is exact in double, so that is the way to say what is expected.
+      // Every value of the file is exact in double, so expected values are given in double.
       const Matrix<double> wte = saved.wte.weight().template cast<double>();
       const Matrix<double> wpe = saved.wpe.weight().template cast<double>();
       CHECK(same_bits(loaded.wte.weight(), cast_table<TestType>(Embedding<double>(wte))));
@@ -343,7 +343,7 @@ TEST_CASE("a shard's name stays in the folder", "[pretrained]") {
   for (const std::string name : {"", ".", "..", "../a", "a/..", "a/../b", "./a", "a/./b", "/a", "//a", "a//b",
                                  "a/", "a\\\\b", "..\\\\a", "a\\u0000", "\\u0000", "a\\nb", "C:\\\\a"}) {
     INFO(name);
-    // For the tables, and also for tensors that are never asked for.
+    // For the tables, and also for tensors that are never accessed.
     for (const std::string tensor : {"wte.weight", "h.0.ln_1.weight"}) {
       const TemporaryFolder folder;
       write_shards(folder, R"({"wpe.weight": "a", ")" + tensor + R"(": ")" + name + "\"}",
@@ -418,7 +418,7 @@ TEST_CASE("a checkpoint may be saved over the one it is mapped from", "[pretrain
     // Once more, with the one that was replaced still mapped.
     save_pretrained(folder.path(), small_config(), loaded);
   }
-  // On Windows the old file is there as long as it is mapped.
+  // On Windows the old file exists as long as it is mapped.
   const auto again = from_pretrained<GPT2Embeddings<float>>(folder.path());
   CHECK(same_bits(again.wte.weight(), test::weight_of(small_embeddings().wte)));
   CHECK(again.wpe.weight().minCoeff() == 4);

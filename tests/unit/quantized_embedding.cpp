@@ -271,7 +271,7 @@ TEST_CASE("a table of GPT-2's width takes 0.253 of its floats' memory", "[quanti
 
 TEMPLATE_TEST_CASE("the sum is that of the dequantised tables", "[quantized]", Embedding<float>,
                    QuantizedEmbedding) {
-  constexpr Index cols = 300;  // more than are summed up at a time
+  constexpr Index cols = 300;  // more than are summed at a time
   const Embedding<float> wpe(test::drawn<float>(12, cols, 2, 0.02));
   const QuantizedGPT2Embeddings embeddings(
       QuantizedEmbedding(Embedding<float>(test::drawn<float>(30, cols, 1, 0.02))), TestType(wpe));

@@ -136,7 +136,7 @@ class Case {
         batch_(choices.below(8) == 0 ? choices.below(40) : choices.below(4)),
         seq_length_(choices.below(8)),
         state_(choices.any<std::uint16_t>()),
-        // In braces, for they are evaluated in order, whatever the compiler.
+        // In braces, because these are evaluated in order by every compiler.
         embeddings_{Embedding<T>{numbers<T>(vocab_size_, n_embd_, state_), options(vocab_size_)},
                     Embedding<T>{numbers<T>(n_positions_, n_embd_, state_), options(n_positions_)}},
         tokens_(choices, batch_, seq_length_, vocab_size_),

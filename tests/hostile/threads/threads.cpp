@@ -60,7 +60,7 @@ IdMatrix<int> some_ids() {
   return ids;
 }
 
-/// All that can be asked of const objects.
+/// All operations on const objects.
 void share_tables() {
   const GPT2Embeddings<float> embeddings(config);
   const GPT2PositionEmbeddings<float> positions(embeddings.wpe);

@@ -13,7 +13,7 @@
 
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 
-/// How many bytes of a file foreign_file_text() looks at.
+/// The number of bytes of a file that foreign_file_text() needs.
 inline constexpr std::size_t foreign_file_bytes = 64;
 
 /// The kind of a file that cannot be read, by its first bytes, and advice: the end of the sentence "path …". Empty

@@ -69,7 +69,7 @@ struct SafeTensorsHeader {
   std::string path;
   std::uint64_t data_begin = 0;  ///< the end of the header
   std::map<std::string, std::string> metadata;
-  /// Sorted by name. A deque, because a vector that grows needs three times the room for a moment.
+  /// Sorted by name. A deque, because a growing vector needs three times the memory while it moves its elements.
   std::deque<TensorEntry> entries;
 
   [[nodiscard]] const TensorEntry* find(std::string_view name) const {

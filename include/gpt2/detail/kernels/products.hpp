@@ -36,7 +36,7 @@ inline constexpr bool uses_blas = true;
 inline constexpr bool uses_blas = false;
 #endif
 
-/// So many terms are summed up before their sum is added to the others: errors grow with the length of a sum.
+/// The number of terms that are summed before their sum is added to the others: errors grow with the length of a sum.
 inline constexpr Index terms_per_sum = uses_blas ? 128 : 48;
 
 /// Whether Eigen would not form a product of this size in tiles.

@@ -219,7 +219,7 @@ class ShardedLoss {
     }
   }
 
-  /// The loss; collective. Gradients of the states, as far as they go through this rank's rows, are in grads(); those
+  /// The loss; collective. Gradients of the states, as far as they come from this rank's rows, are in grads(); those
   /// of the rows are added to `grad`, unless it is null.
   template <class D>
   [[nodiscard]] A run(const RowView<A>* grad, const D& device) {
