@@ -80,7 +80,7 @@ TEST_CASE("owned tables of 2 MiB and more ask for huge pages: fresh, copied, res
 TEST_CASE("a request for huge pages changes no element, whatever memory it is for", "[huge_pages]") {
   detail::ask_for_huge_pages(nullptr, 0);
   Matrix<char> memory = Matrix<char>::Constant(3, Index{1} << 20, 'x');
-  for (const std::size_t before : {0, 1, 64, 4096}) {
+  for (const std::size_t before : {std::size_t{0}, std::size_t{1}, std::size_t{64}, std::size_t{4096}}) {
     detail::ask_for_huge_pages(memory.data() + before, static_cast<std::size_t>(memory.size()) - before);
   }
   CHECK((memory.array() == 'x').all());

@@ -54,7 +54,8 @@ template <class I>
     const auto from = static_cast<double>(start);
     const double way = static_cast<double>(i) * static_cast<double>(step);
     if (std::isfinite(way)) return static_cast<I>(from + way);
-    return static_cast<I>(std::fma(static_cast<double>(i), static_cast<double>(step), from));
+    // Half of it is no more than the largest double, and as exact.
+    return static_cast<I>(2 * (from / 2 + static_cast<double>(i) * (static_cast<double>(step) / 2)));
   } else {
     return static_cast<I>(static_cast<std::uint64_t>(start) +
                           static_cast<std::uint64_t>(i) * static_cast<std::uint64_t>(step));

@@ -132,7 +132,7 @@ void form_dot_products(const RowView<const A>& states, const RowView<const S>& r
   for (Index step = 0; step < steps; ++step) {
     const S* row[rows_per_step];
     for (unsigned r = 0; r < rows_per_step; ++r) {
-      row[r] = rows.row((std::min)(step + Index{r} * steps, rows.rows - 1));
+      row[r] = rows.row((std::min)(step + static_cast<Index>(r) * steps, rows.rows - 1));
     }
     for (Index first = 0; first < states.rows; first += Index{most_states_per_step}) {
       const Index size = (std::min)(Index{most_states_per_step}, states.rows - first);

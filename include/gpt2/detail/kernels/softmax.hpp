@@ -110,7 +110,7 @@ template <class A>
   for (; j + Index{streams} * width <= size; j += Index{streams} * width) {
     GPT2_EMBEDDINGS_UNROLL
     for (unsigned s = 0; s < streams; ++s) {
-      const auto some = ploadu<Packet<A>>(logits + j + Index{s} * width);
+      const auto some = ploadu<Packet<A>>(logits + j + static_cast<Index>(s) * width);
       sums[s] = padd(sums[s], exponentials<A>(psub(some, maxima)));
     }
   }
