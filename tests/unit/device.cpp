@@ -119,7 +119,7 @@ TEST_CASE("any number of threads gives the same head, bit for bit", "[device]") 
 
 TEST_CASE("any number of threads gives the same quantised lookups and sums", "[device]") {
   const QuantizedEmbedding wte(Embedding<float>(100, 768));
-  const QuantizedGPT2Embeddings embeddings(wte, QuantizedEmbedding(Embedding<float>(256, 768)));
+  const GPT2Embeddings embeddings(wte, QuantizedEmbedding(Embedding<float>(256, 768)));
   const auto ids = test::random_ids(4, 256, 100, 1);
   const auto types = test::random_ids(4, 256, 2, 2);
   for (const int threads : {2, 8}) {

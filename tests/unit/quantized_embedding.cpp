@@ -273,8 +273,8 @@ TEMPLATE_TEST_CASE("the sum is that of the dequantised tables", "[quantized]", E
                    QuantizedEmbedding) {
   constexpr Index cols = 300;  // more than are summed at a time
   const Embedding<float> wpe(test::drawn<float>(12, cols, 2, 0.02));
-  const QuantizedGPT2Embeddings embeddings(
-      QuantizedEmbedding(Embedding<float>(test::drawn<float>(30, cols, 1, 0.02))), TestType(wpe));
+  const GPT2Embeddings embeddings(QuantizedEmbedding(Embedding<float>(test::drawn<float>(30, cols, 1, 0.02))),
+                                  TestType(wpe));
   const auto as_floats = [](const auto& table) {
     if constexpr (std::is_same_v<std::decay_t<decltype(table)>, QuantizedEmbedding>) {
       return Embedding<float>(table.dequantize());
@@ -316,7 +316,7 @@ TEMPLATE_TEST_CASE("the sum is that of the dequantised tables", "[quantized]", E
 TEST_CASE("the sum refuses what GPT2Embeddings refuses, in the same words", "[quantized]") {
   const Embedding<float> wte(test::drawn<float>(30, 5, 1, 0.02));
   const Embedding<float> wpe(test::drawn<float>(12, 5, 2, 0.02));
-  const QuantizedGPT2Embeddings quantized(QuantizedEmbedding(wte), wpe);
+  const GPT2Embeddings quantized(QuantizedEmbedding(wte), wpe);
   const GPT2Embeddings<float> floats(wte, wpe);
   Matrix<float> out = Matrix<float>::Constant(3, 5, 7);
   const auto same = [&](auto error_type, const auto& action) {
@@ -338,7 +338,7 @@ TEST_CASE("the sum refuses what GPT2Embeddings refuses, in the same words", "[qu
   same(shape_error, [&](auto& e) { e.forward_into(std::vector<int>{1}, PastLength{}, out); });
   CHECK((out.array() == 7).all());
   CHECK(test::error_of<ShapeError>([&] {
-          QuantizedGPT2Embeddings(QuantizedEmbedding(wte), Embedding<float>(12, 4));
+          GPT2Embeddings(QuantizedEmbedding(wte), Embedding<float>(12, 4));
         }).name() == "wpe");
 }
 
