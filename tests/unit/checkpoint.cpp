@@ -439,7 +439,14 @@ TEST_CASE("saving over a file keeps its permission bits, a new one follows the u
 }
 
 // Sanitizers reserve terabytes of address space.
-#if !defined(__SANITIZE_ADDRESS__)
+#if defined(__SANITIZE_ADDRESS__)
+#define HAS_ADDRESS_SANITIZER
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define HAS_ADDRESS_SANITIZER
+#endif
+#endif
+#ifndef HAS_ADDRESS_SANITIZER
 TEST_CASE("of a file larger than the address space, what is needed is mapped", "[checkpoint]") {
   const TemporaryFolder folder;
   constexpr std::uint64_t large = std::uint64_t{6} << 30U;
