@@ -23,6 +23,7 @@ class Hash {
  public:
   /// Adds bytes; the hash is that of all of them, however they were divided.
   void add(const void* data, std::size_t size) noexcept {
+    if (size == 0) return;  // data may be null
     const auto* bytes = static_cast<const std::byte*>(data);
     size_ += size;
     if (pending_ > 0) {
