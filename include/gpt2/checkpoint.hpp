@@ -67,9 +67,11 @@ class Checkpoint {
   /// The prefix of "wte.weight": "", "transformer.", "model.", "_orig_mod.transformer.", …
   /// Throws: CheckpointError: TensorNotFound, AmbiguousTensor.
   [[nodiscard]] std::string prefix() const;
-  /// The name of the token table, and that of the position table.
+  /// The name of the token table.
   /// Throws: CheckpointError: TensorNotFound, AmbiguousTensor.
   [[nodiscard]] std::string wte_name() const;
+  /// The name of the position table.
+  /// Throws: CheckpointError: TensorNotFound, AmbiguousTensor.
   [[nodiscard]] std::string wpe_name() const;
 
   /// The tensor of that name as a table. F64, F32, F16 and BF16 become any T, rounded once, to nearest even.
@@ -95,6 +97,7 @@ class Checkpoint {
   /// Throws: CheckpointError, as wte_name(), wpe_name() and table(), and ConfigInvalid.
   template <Scalar T>
   [[nodiscard]] Embedding<T> wte() const;
+  /// The position table, likewise.
   template <Scalar T>
   [[nodiscard]] Embedding<T> wpe() const;
 

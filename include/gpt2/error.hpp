@@ -255,27 +255,34 @@ class GPT2_EMBEDDINGS_VISIBLE ConfigError : public Error {
 /// The kinds of CheckpointError: all faults of the files of a checkpoint. The first have the names of errors in the
 /// reference implementation of safetensors (the Rust crate).
 namespace kinds {
-inline constexpr std::string_view header_too_small = "HeaderTooSmall";
-inline constexpr std::string_view header_too_large = "HeaderTooLarge";
-inline constexpr std::string_view invalid_header_length = "InvalidHeaderLength";
-inline constexpr std::string_view invalid_header = "InvalidHeader";
-inline constexpr std::string_view invalid_header_deserialization = "InvalidHeaderDeserialization";
-inline constexpr std::string_view invalid_offset = "InvalidOffset";
-inline constexpr std::string_view metadata_incomplete_buffer = "MetadataIncompleteBuffer";
-inline constexpr std::string_view validation_overflow = "ValidationOverflow";
-inline constexpr std::string_view misaligned_slice = "MisalignedSlice";
-inline constexpr std::string_view tensor_invalid_info = "TensorInvalidInfo";
-inline constexpr std::string_view tensor_not_found = "TensorNotFound";
-inline constexpr std::string_view invalid_tensor_view = "InvalidTensorView";
-inline constexpr std::string_view io_error = "IoError";
+inline constexpr std::string_view header_too_small = "HeaderTooSmall";  ///< the file ends before its header
+inline constexpr std::string_view header_too_large = "HeaderTooLarge";  ///< a header of more than 100 MB
+inline constexpr std::string_view invalid_header_length =
+    "InvalidHeaderLength";                                           ///< a header longer than the file
+inline constexpr std::string_view invalid_header = "InvalidHeader";  ///< a header that is not UTF-8
+inline constexpr std::string_view invalid_header_deserialization =
+    "InvalidHeaderDeserialization";  ///< a header that is not strict JSON, or not of the format
+inline constexpr std::string_view invalid_offset = "InvalidOffset";  ///< tensors that are not contiguous
+inline constexpr std::string_view metadata_incomplete_buffer =
+    "MetadataIncompleteBuffer";  ///< tensors that do not end with the file
+inline constexpr std::string_view validation_overflow = "ValidationOverflow";  ///< a shape too large to count
+inline constexpr std::string_view misaligned_slice = "MisalignedSlice";  ///< a tensor that ends inside a byte
+inline constexpr std::string_view tensor_invalid_info =
+    "TensorInvalidInfo";  ///< a shape and offsets that contradict each other
+inline constexpr std::string_view tensor_not_found = "TensorNotFound";  ///< no tensor of the name
+inline constexpr std::string_view invalid_tensor_view =
+    "InvalidTensorView";                                 ///< bytes to save that do not fit their shape
+inline constexpr std::string_view io_error = "IoError";  ///< the system refused to read or write
 // The library's own.
-inline constexpr std::string_view invalid_tensor_name = "InvalidTensorName";
-inline constexpr std::string_view config_invalid = "ConfigInvalid";
-inline constexpr std::string_view index_invalid = "IndexInvalid";
-inline constexpr std::string_view ambiguous_tensor = "AmbiguousTensor";
-inline constexpr std::string_view unexpected_dtype = "UnexpectedDType";
-inline constexpr std::string_view unexpected_shape = "UnexpectedShape";
-inline constexpr std::string_view unexpected_value = "UnexpectedValue";
+inline constexpr std::string_view invalid_tensor_name = "InvalidTensorName";  ///< a name that cannot be saved
+inline constexpr std::string_view config_invalid =
+    "ConfigInvalid";  ///< a config that does not describe the model
+inline constexpr std::string_view index_invalid = "IndexInvalid";  ///< an index of shards that cannot be used
+inline constexpr std::string_view ambiguous_tensor =
+    "AmbiguousTensor";  ///< several tensors that could be meant
+inline constexpr std::string_view unexpected_dtype = "UnexpectedDType";  ///< a tensor of another type
+inline constexpr std::string_view unexpected_shape = "UnexpectedShape";  ///< a tensor of another shape
+inline constexpr std::string_view unexpected_value = "UnexpectedValue";  ///< a value outside its range
 }  // namespace kinds
 
 /// A file of a checkpoint cannot be used: missing, damaged, or contrary to its config.

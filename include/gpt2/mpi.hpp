@@ -19,9 +19,11 @@
 /// for bit.
 
 #ifndef OMPI_SKIP_MPICXX
+/// Leaves out Open MPI's C++ binding.
 #define OMPI_SKIP_MPICXX 1
 #endif
 #ifndef MPICH_SKIP_MPICXX
+/// Leaves out MPICH's C++ binding.
 #define MPICH_SKIP_MPICXX 1
 #endif
 #include <mpi.h>
@@ -80,6 +82,7 @@ class GPT2_EMBEDDINGS_VISIBLE MpiError : public Error {
 template <class E>
 class GPT2_EMBEDDINGS_VISIBLE OnRank : public E {
  public:
+  /// The error of a rank.
   OnRank(const E& error, int rank);
 
   /// The rank on which it occurred; the lowest, if on several.
@@ -95,8 +98,11 @@ class GPT2_EMBEDDINGS_VISIBLE OnRank : public E {
 template <>
 class GPT2_EMBEDDINGS_VISIBLE OnRank<std::bad_alloc> : public std::bad_alloc {
  public:
+  /// Memory ran out on that rank.
   explicit OnRank(int rank) noexcept;
+  /// The rank on which it occurred; the lowest, if on several.
   [[nodiscard]] int rank() const noexcept { return rank_; }
+  /// `rank R: std::bad_alloc`.
   [[nodiscard]] const char* what() const noexcept override { return text_.data(); }
 
  private:
@@ -125,9 +131,13 @@ class Communicator {
   explicit Communicator(MPI_Comm users, const CommunicatorOptions& options = {});
 
   // All of these are local.
+  /// This process's number.
   [[nodiscard]] int rank() const noexcept;
+  /// The number of ranks.
   [[nodiscard]] int size() const noexcept;
+  /// The duplicate of the user's communicator.
   [[nodiscard]] MPI_Comm get() const noexcept;
+  /// The option.
   [[nodiscard]] std::size_t max_message_bytes() const noexcept;
 
  private:
@@ -175,15 +185,21 @@ class ShardedEmbedding {
   ShardedEmbedding(const Communicator& comm, Batch batch, Embedding<T> rows,
                    const ShardedOptions& options = {});
 
-  // These are local. offsets() are size + 1 first rows: rank r has rows [offsets()[r], offsets()[r + 1]).
+  // These are local.
+  /// The rows of the whole table.
   [[nodiscard]] Index num_embeddings() const noexcept { return offsets_.back(); }
+  /// The number of columns.
   [[nodiscard]] Index embedding_dim() const noexcept { return embedding_dim_; }
   [[nodiscard]] const ShardedOptions& options() const noexcept {
     return options_;
   }  ///< padding_idx in [0, V)
+  /// Whether ranks pass the same batch.
   [[nodiscard]] Batch batch() const noexcept { return batch_; }
+  /// The ranks of the table.
   [[nodiscard]] const Communicator& communicator() const noexcept { return comm_; }
+  /// size + 1 first rows: rank r has rows [offsets()[r], offsets()[r + 1]).
   [[nodiscard]] std::span<const Index> offsets() const noexcept { return offsets_; }
+  /// The first row of this rank.
   [[nodiscard]] Index first_row() const noexcept { return offsets_[static_cast<std::size_t>(comm_.rank())]; }
   /// This rank's rows and their gradient; its row i is row first_row() + i of the table.
   [[nodiscard]] Embedding<T>& shard() noexcept { return shard_; }
@@ -196,6 +212,7 @@ class ShardedEmbedding {
   [[nodiscard]] Matrix<T> operator()(std::initializer_list<I> ids, const D& device = {}) const {
     return (*this)(detail::as_span(ids), device);
   }
+  /// The same, written to `out`.
   template <Ids X, HiddenOutput<T, ids_rank<X>> Out, Device D = Eigen::DefaultDevice>
   void forward_into(const X& ids, Out&& out, const D& device = {}) const;
 
@@ -230,6 +247,7 @@ class ShardedGPT2Embeddings {
   ShardedGPT2Embeddings(const Communicator& comm, Batch batch, const GPT2Config& config,
                         std::uint64_t seed = default_seed, const ShardedOptions& options = {});
 
+  /// Embeds tokens at the positions given, or at 0, 1, …; shapes as GPT2Embeddings'.
   template <Ids X, Device D = Eigen::DefaultDevice>
   [[nodiscard]] Hidden<T, ids_rank<X>> operator()(const X& input_ids, const D& device = {}) const {
     return sum(input_ids, PastLength(), device);
@@ -248,6 +266,7 @@ class ShardedGPT2Embeddings {
                                      const D& device = {}) const {
     return sum(detail::as_span(input_ids), position_ids, device);
   }
+  /// The same, written to `out`.
   template <Ids X, HiddenOutput<T, ids_rank<X>> Out, Device D = Eigen::DefaultDevice>
   void forward_into(const X& input_ids, Out&& out, const D& device = {}) const {
     sum_into(input_ids, PastLength(), out, device);
@@ -338,11 +357,13 @@ template <Scalar T, HiddenInput<T, 2> H, Ids L, Device D = Eigen::DefaultDevice>
                                                          const L& labels,
                                                          const CrossEntropyOptions& options = {},
                                                          const D& device = {});
+/// Writes the gradient of the hidden states to `grad_hidden` and returns the loss; else as cross_entropy().
 template <Scalar T, HiddenInput<T, 2> H, Ids L, HeadOutput<Accumulator<T>> Out,
           Device D = Eigen::DefaultDevice>
 Accumulator<T> cross_entropy_into(ShardedEmbedding<T>& wte, const H& hidden, const L& labels,
                                   Out&& grad_hidden, const CrossEntropyOptions& options = {},
                                   const D& device = {});
+/// The loss of cross_entropy(), and no gradient.
 template <Scalar T, HiddenInput<T, 2> H, Ids L, Device D = Eigen::DefaultDevice>
 [[nodiscard]] Accumulator<T> cross_entropy_loss(const ShardedEmbedding<T>& wte, const H& hidden,
                                                 const L& labels, const CrossEntropyOptions& options = {},

@@ -34,6 +34,7 @@ namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
 [[nodiscard]] inline std::array<NamedTensor, 3> named_tensor(std::string_view name,
                                                              const QuantizedEmbedding& table);
 std::array<NamedTensor, 3> named_tensor(std::string_view name, const QuantizedEmbedding&& table) = delete;
+/// The name that named_tensor() had in 0.1.
 [[nodiscard]] inline std::array<NamedTensor, 3> named_tensors(std::string_view name,
                                                               const QuantizedEmbedding& table);
 

@@ -28,7 +28,7 @@ ROWS = [
     ["mpi*"],
 ]
 LONGEST = 330  # lines of a public header
-LONGER = {"mpi.hpp": 400}  # a contract of several nouns
+LONGER = {"mpi.hpp": 430}  # a contract of several nouns
 UMBRELLA, APART = "gpt2.hpp", "mpi.hpp"
 
 LAYER = {}  # public header -> (row, step)
