@@ -37,7 +37,7 @@ std::string text_of(const TensorView& tensor) {
 }
 
 TensorView view_of(DType dtype, std::vector<std::uint64_t> shape, std::string_view bytes) {
-  return {dtype, std::move(shape), std::as_bytes(std::span(bytes))};
+  return {dtype, std::move(shape), std::as_bytes(std::span(bytes.data(), bytes.size()))};
 }
 
 /// The error of opening a file with those bytes, in both modes.

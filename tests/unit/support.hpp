@@ -72,7 +72,7 @@ inline gpt2::IdMatrix<std::int64_t> random_ids(gpt2::Index rows, gpt2::Index col
                                                unsigned seed = 1) {
   std::mt19937 random(seed);
   gpt2::IdMatrix<std::int64_t> ids(rows, cols);
-  for (gpt2::Index i = 0; i < ids.size(); ++i) ids.data()[i] = static_cast<gpt2::Index>(random()) % bound;
+  for (gpt2::Index i = 0; i < ids.size(); ++i) ids.data()[i] = static_cast<std::int64_t>(random()) % bound;
   return ids;
 }
 

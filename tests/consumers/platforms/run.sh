@@ -104,7 +104,9 @@ report() {
 }
 
 step 'running'
-WINEPREFIX=$out/wine WINEDEBUG=-all
+# Not in the build folder: a prefix links to the whole file system.
+WINEPREFIX=$(mktemp -d) WINEDEBUG=-all
+trap 'rm -rf "$WINEPREFIX"' EXIT
 export WINEPREFIX WINEDEBUG
 for platform in $platforms; do
   settings "$platform"
