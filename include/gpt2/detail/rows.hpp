@@ -15,7 +15,7 @@ namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 /// Rows of a table or of hidden states; U is const if they are only read.
 template <class U>
 struct RowView {
-  using value_type = std::remove_const_t<U>;
+  using value_type = std::remove_const_t<U>;  // NOLINT(readability-identifier-naming): as in containers
 
   U* data;
   Index rows;

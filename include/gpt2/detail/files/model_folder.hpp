@@ -57,7 +57,7 @@ namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
       find_invalid_utf8(name) != name.npos) {
     fail("whose refs/main is no name of a snapshot");
   }
-  const std::filesystem::path snapshot = entry / "snapshots" / path_of(name);
+  std::filesystem::path snapshot = entry / "snapshots" / path_of(name);
   if (!is_folder(snapshot)) fail("whose refs/main names " + printable(name) + ", which is not there");
   return snapshot;
 }
@@ -76,6 +76,7 @@ struct ModelFolder {
 
   /// A file with weights in another format; empty if there is none.
   [[nodiscard]] std::string_view foreign() const {
+    // NOLINTNEXTLINE(readability-qualified-auto): an iterator, which is a pointer in some libraries
     const auto found = std::find_if(foreign_weights.begin(), foreign_weights.end(),
                                     [&](std::string_view name) { return is_there(folder / name); });
     return found == foreign_weights.end() ? std::string_view() : *found;

@@ -27,7 +27,7 @@ namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 
 /// The path that a UTF-8 text names.
 [[nodiscard]] inline std::filesystem::path path_of(std::string_view utf8) {
-  return std::filesystem::path(std::u8string(utf8.begin(), utf8.end()));
+  return {std::u8string(utf8.begin(), utf8.end())};
 }
 
 /// An open file, which is closed by the destructor. Functions set `error` if they fail, and clear it otherwise.

@@ -61,6 +61,7 @@ class OwnedTable {
   explicit OwnedTable(Matrix<T> matrix) noexcept : matrix_(std::move(matrix)) {}
 
   OwnedTable(const OwnedTable& other) : matrix_(copied_table(other.matrix_)) {}
+  // NOLINTNEXTLINE(cert-oop54-cpp): of the same shape, Eigen assigns a matrix to itself
   OwnedTable& operator=(const OwnedTable& other) {
     const Matrix<T>& from = other.matrix_;
     if (matrix_.rows() == from.rows() && matrix_.cols() == from.cols()) {

@@ -24,7 +24,7 @@ struct QuantizedRow {
 
 /// The rows of a quantised table.
 struct QuantizedRows {
-  using value_type = float;
+  using value_type = float;  // NOLINT(readability-identifier-naming): as in containers
 
   const std::int8_t* values;
   const float* scales;
