@@ -56,6 +56,11 @@ endif()
 # which others do not know.
 set(gpt2_embeddings_mpi_environment OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
   OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_mpi_yield_when_idle=1)
+if(CMAKE_CXX_FLAGS MATCHES "-fsanitize=[a-z,]*address")
+  # Both MPIs keep memory to the end of the process. The other options are the preset's.
+  list(APPEND gpt2_embeddings_mpi_environment
+    ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=1:strict_string_checks=1)
+endif()
 
 # gpt2_embeddings_mpi_program(NAME FILE): a program for each MPI, NAME_openmpi and NAME_mpich.
 function(gpt2_embeddings_mpi_program name file)

@@ -1,15 +1,16 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# Installs the benchmark's requirements, builds it with -O2 and with -O3 -march=native, runs both, prints the goals
-# and the measurements, and draws performance.svg. From any folder; takes about ten minutes, during which the
-# machine should be idle otherwise.
+# Installs the benchmark's requirements, builds it with -O2, with -O3 -march=native, and with a BLAS if there is one,
+# runs them, prints the goals and the measurements, and draws performance.svg. From any folder; takes about twenty
+# minutes, during which the machine should be idle otherwise.
 #
 #   sh tests/benchmark/run.sh                              everything
 #   sh tests/benchmark/run.sh --benchmark_filter='^sum'    only some groups; draws nothing
 #
 # PyTorch and matplotlib come from PyPI, into build/python. GPT2_BENCHMARK_PYTHON names a Python that has them
-# instead. Without PyTorch the other contestants are still compared.
+# instead. Without PyTorch the other contestants are still compared. MAX, of a gigabyte, takes part if that Python has
+# it: build/python/bin/python -m pip install max
 set -eu
 
 cd "$(dirname "$0")/../.."
@@ -49,16 +50,30 @@ step "configuring $folder"
 cmake --preset release -B "$folder" -DGPT2_EMBEDDINGS_BUILD_TESTS=ON -DGPT2_EMBEDDINGS_BUILD_EXAMPLES=OFF \
   "-DCMAKE_PREFIX_PATH=${torch:+$torch;}${CMAKE_PREFIX_PATH:-}"
 step "building $folder with $processors processors"
-cmake --build "$folder" --parallel "$processors" --target benchmark_o2 benchmark_native
+cmake --build "$folder" --parallel "$processors" --target benchmarks
 
 for name in o2 native; do
   step "measuring $name"
   "$folder/tests/benchmark/benchmark_$name" "$folder/$name.json" "$@"
 done
+results_of_blas='' results_of_max=''
+if [ $# = 0 ] && [ -x "$folder/tests/benchmark/benchmark_blas" ]; then
+  step 'measuring the head with a BLAS'
+  results_of_blas=$folder/blas.json
+  # The threads are the device's.
+  OPENBLAS_NUM_THREADS=1 "$folder/tests/benchmark/benchmark_blas" "$results_of_blas" \
+    --benchmark_filter='^(logits|cross entropy)/'
+fi
+if [ $# = 0 ] && "$python" -c 'import max.engine' 2>/dev/null; then
+  step 'measuring MAX'
+  results_of_max=$folder/max.json
+  "$python" tests/benchmark/max_graph.py "$results_of_max"
+fi
 step 'compile time of each header, alone'
 cmake --build "$folder" --target benchmark_compile_time
 step 'results'
-python3 tests/benchmark/report.py "$folder/o2.json" "$folder/native.json" \
+python3 tests/benchmark/report.py ${results_of_blas:+--blas "$results_of_blas"} \
+  ${results_of_max:+--peers "$results_of_max"} "$folder/o2.json" "$folder/native.json" \
   "$folder/tests/benchmark/compile_time.json" "$folder/results.json" | tee "$folder/report.txt"
 if [ $# = 0 ]; then
   step 'drawing tests/benchmark/performance.svg'

@@ -291,7 +291,7 @@ void test_all_reduce(const Communicator& comm) {
     Matrix<A> larger = Matrix<A>::Ones(size, 5);
     Matrix<A> packed = drawn<A>(size, 3, static_cast<std::uint64_t>(comm.rank()));
     larger.middleCols(1, 3) = packed;
-    if (comm.rank() % 2 == 0) {
+    if (size > 0 && comm.rank() % 2 == 0) {  // Eigen's blocks of no rows begin beside a null pointer
       gpt2::all_reduce(comm, larger.middleCols(1, 3));
       CHECK(same_bits(larger.middleCols(1, 3), sum));
       CHECK((larger.col(0).array() == 1).all() && (larger.col(4).array() == 1).all());
