@@ -38,6 +38,13 @@ void* operator new(std::size_t size) {
   throw std::bad_alloc();
 }
 void* operator new[](std::size_t size) { return operator new(size); }
+void* operator new(std::size_t size, const std::nothrow_t& /*tag*/) noexcept {
+  try {
+    return operator new(size);
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+}
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wmismatched-new-delete"  // it sees through one of the two
 #endif
@@ -177,9 +184,9 @@ void test_lookups(const Communicator& comm, Batch batch) {
         batch == Batch::same || comm.rank() == 0 ? std::vector<int>{1, 0, 1} : std::vector<int>{};
     CHECK(same_bits(table(few), whole(few)));
     Matrix<T> out = Matrix<T>::Zero(given.own.size(), 9);
-    table.forward_into(given.own, out.rightCols(7));
+    table.forward_into(given.own, out.leftCols(7));  // of no rows on some ranks
     Matrix<T> expected = Matrix<T>::Zero(given.own.size(), 9);
-    whole.forward_into(given.own, expected.rightCols(7));
+    whole.forward_into(given.own, expected.leftCols(7));
     CHECK(same_bits(out, expected));
     Matrix<double> wide(given.own.size(), 7);
     Matrix<double> expected_wide(given.own.size(), 7);
@@ -287,11 +294,11 @@ void test_all_reduce(const Communicator& comm) {
     Matrix<A> own = drawn<A>(size, 3, static_cast<std::uint64_t>(comm.rank()));
     gpt2::all_reduce(comm, own);
     CHECK(same_bits(own, sum));
-    // On some ranks a part of a larger matrix.
-    Matrix<A> larger = Matrix<A>::Ones(size, 5);
+    // On some ranks a part of a larger matrix; not of one without rows, whose parts begin beside a null pointer.
     Matrix<A> packed = drawn<A>(size, 3, static_cast<std::uint64_t>(comm.rank()));
-    larger.middleCols(1, 3) = packed;
-    if (size > 0 && comm.rank() % 2 == 0) {  // Eigen's blocks of no rows begin beside a null pointer
+    if (size > 0 && comm.rank() % 2 == 0) {
+      Matrix<A> larger = Matrix<A>::Ones(size, 5);
+      larger.middleCols(1, 3) = packed;
       gpt2::all_reduce(comm, larger.middleCols(1, 3));
       CHECK(same_bits(larger.middleCols(1, 3), sum));
       CHECK((larger.col(0).array() == 1).all() && (larger.col(4).array() == 1).all());
@@ -366,7 +373,7 @@ void test_head(const Communicator& comm, Batch batch) {
     const gpt2::TopK<A> best = gpt2::top_k(table, hidden, std::min<Index>(vocab, 40), options);
     const gpt2::TopK<A> expected_best = gpt2::top_k(whole, hidden, std::min<Index>(vocab, 40), options);
     if (c.rows == large || comm.size() == 1) {
-      CHECK(same_bits(part, all.middleCols(table.first_row(), scored)));
+      if (all.rows() > 0) CHECK(same_bits(part, all.middleCols(table.first_row(), scored)));
       CHECK(same_bits(best.ids, expected_best.ids) && same_bits(best.logits, expected_best.logits));
     } else {
       CHECK(is_close<A>(best.logits, expected_best.logits));
