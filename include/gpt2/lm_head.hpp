@@ -55,7 +55,7 @@ template <Table E, HiddenInput<table_scalar_t<E>, 2> H, OptionsOrDevice<HeadOpti
                                                             const O& options = {}, const D& device = {});
 
 /// Writes the result of logits() to `out`. Allocates nothing for up to eight hidden states in A, as in decoding; for
-/// more, the memory of Eigen's matrix product, and for a table of another type a block of it in A.
+/// more, at most the memory of Eigen's matrix product, and for a table of another type a block of it in A.
 /// Shape: out `[n, vocab_size]`; for a Tensor3 also `[batch, seq_length, vocab_size]`.
 /// Throws: as logits(); ShapeError if out does not fit. Then out is as it was.
 template <Table E, HiddenInput<table_scalar_t<E>, 2> H, HeadOutput<Accumulator<table_scalar_t<E>>> Out,

@@ -33,6 +33,10 @@
 #include "heap.hpp"
 #include "libtorch.hpp"
 
+#ifdef EIGEN_USE_BLAS
+extern "C" void openblas_set_num_threads(int threads);
+#endif
+
 namespace {
 
 /// One file for all groups, and a line for each contestant. Google Benchmark's own reporters are for one run.
@@ -82,9 +86,17 @@ double now(bool of_this_thread) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
+/// All contestants may use this many threads; Eigen's pools are the groups'.
+void set_threads(int threads) {
+  libtorch::set_threads(threads);
+#ifdef EIGEN_USE_BLAS
+  openblas_set_num_threads(threads);
+#endif
+}
+
 void measure(benchmark::State& state, const Group& group, const Contestant& contestant) {
   const bool alone = group.threads == 1;
-  libtorch::set_threads(group.threads);
+  set_threads(group.threads);
   double peak = 0;
   for (auto _ : state) {  // NOLINT(clang-analyzer-deadcode.DeadStores)
     // Idle threads look for work for a while; not while others are timed.

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# Installs the benchmark's requirements, builds it with -O2, with -O3 -march=native, and with a BLAS if there is one,
+# Installs the benchmark's requirements, builds it with -O2, with -O3 -march=native, and with OpenBLAS if it is installed,
 # runs them, prints the goals and the measurements, and draws performance.svg. From any folder; takes about twenty
 # minutes, during which the machine should be idle otherwise.
 #
@@ -58,10 +58,9 @@ for name in o2 native; do
 done
 results_of_blas='' results_of_max=''
 if [ $# = 0 ] && [ -x "$folder/tests/benchmark/benchmark_blas" ]; then
-  step 'measuring the head with a BLAS'
+  step 'measuring the head with OpenBLAS'
   results_of_blas=$folder/blas.json
-  # The threads are the device's.
-  OPENBLAS_NUM_THREADS=1 "$folder/tests/benchmark/benchmark_blas" "$results_of_blas" \
+  "$folder/tests/benchmark/benchmark_blas" "$results_of_blas" \
     --benchmark_filter='^(logits|cross entropy)/'
 fi
 if [ $# = 0 ] && "$python" -c 'import max.engine' 2>/dev/null; then

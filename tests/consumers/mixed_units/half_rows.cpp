@@ -4,8 +4,10 @@
 
 #include <gpt2/embedding.hpp>
 
-void embed(const gpt2::Embedding<Eigen::half>& table, const gpt2::IdVector<int>& ids, gpt2::Matrix<float>& out);
+void embed(const gpt2::Embedding<Eigen::half>& table, const gpt2::IdVector<int>& ids,
+           gpt2::Matrix<float>& out);
 
-void embed(const gpt2::Embedding<Eigen::half>& table, const gpt2::IdVector<int>& ids, gpt2::Matrix<float>& out) {
+void embed(const gpt2::Embedding<Eigen::half>& table, const gpt2::IdVector<int>& ids,
+           gpt2::Matrix<float>& out) {
   table.forward_into(ids, out);
 }

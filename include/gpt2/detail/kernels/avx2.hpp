@@ -64,7 +64,8 @@ template <class Vector>
   return load_vector<EightFloats>(from);
 }
 [[nodiscard]] GPT2_EMBEDDINGS_AVX2 inline EightFloats load_eight(const Eigen::half* from) {
-#if !defined(__clang__) || __has_builtin(__builtin_ia32_vcvtph2ps256)  // GCC only has what all may use
+// GCC says that it lacks what only some functions may use.
+#if !defined(__clang__) || __has_builtin(__builtin_ia32_vcvtph2ps256)
   using EightHalves = short __attribute__((vector_size(16)));
   return __builtin_ia32_vcvtph2ps256(load_vector<EightHalves>(from));
 #else  // Clang 22 and later
