@@ -327,9 +327,9 @@ def main() -> None:
     print_include_time(times)
     print("\nTime divided by that of the limit, for the README\n")
     print_quoted(results)
-    for build in results:
+    for build, measured in results.items():
         print(f"\nEverything, {build}: group/shape/n_embd/ids/threads; memory beside inputs and outputs\n")
-        print_everything(results[build])
+        print_everything(measured)
     content = {
         "contexts": contexts,
         "results": results,
