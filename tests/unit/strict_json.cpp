@@ -56,6 +56,17 @@ TEST_CASE("a key that is duplicated in one object is refused, however it is writ
   CHECK(fault_of(R"([{"x":[{"k":1,"l":2,"k":3}]}])") == R"(has the key "k" twice in one object)");
   CHECK(fault_of(R"({"":1,"a":{"":1},"":1})") == R"(has the key "" twice in one object)");
   CHECK(fault_of(R"({"b":{"x":1},"a":1,"b":{"x":1}})") == R"(has the key "b" twice in one object)");
+  // Also by readers that keep no document.
+  class : public gpt2::detail::JsonVisitor {
+    void begin_object() override {}
+    void begin_array() override {}
+    void end() override {}
+    void key(std::string&&) override {}
+    void value(nlohmann::json&&) override {}
+  } nothing_kept;
+  CHECK(error_of<JsonFault>([&] {
+          gpt2::detail::parse_strict_json(R"({"a":1,"a":1})", nothing_kept);
+        }).what() == R"(has the key "a" twice in one object)"s);
 }
 
 TEST_CASE("nesting is bounded", "[strict_json]") {
