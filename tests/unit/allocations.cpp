@@ -16,6 +16,8 @@
 #include "gpt2/position_ids.hpp"
 #include "support.hpp"
 
+namespace allocations_tests {
+
 using namespace gpt2;
 using test::Allocations;
 using test::allocations_of;
@@ -189,3 +191,5 @@ TEST_CASE("a sparse gradient takes memory for its rows, and nothing for the tabl
   const Allocations merged = allocations_of([&] { sparse.merge(sparse); });
   CHECK(merged.bytes <= 3 * unique * row_bytes);
 }
+
+}  // namespace allocations_tests

@@ -31,6 +31,8 @@
 #include <unistd.h>
 #endif
 
+namespace checkpoint_tests {
+
 using namespace gpt2;
 using test::contains;
 using test::error_of;
@@ -492,3 +494,5 @@ TEST_CASE("of a file larger than the address space, what is needed is mapped", "
 }
 #endif
 #endif
+
+}  // namespace checkpoint_tests

@@ -7,6 +7,8 @@
 
 #include "support.hpp"
 
+namespace config_tests {
+
 using namespace gpt2;
 
 TEST_CASE("the defaults are GPT-2 base, as transformers has them", "[config]") {
@@ -118,3 +120,5 @@ TEST_CASE("the list of fields names every member once, in the order of the decla
   });
   CHECK(count == 26);
 }
+
+}  // namespace config_tests

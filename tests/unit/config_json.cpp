@@ -10,6 +10,8 @@
 #include "support.hpp"
 #include "temporary_folder.hpp"
 
+namespace config_json_tests {
+
 using namespace gpt2;
 using test::contains;
 using test::error_of;
@@ -297,3 +299,5 @@ TEST_CASE("a config that is missing, or a folder, cannot be read", "[config_json
   std::filesystem::create_directory(folder / "config.json");
   CHECK(load_error(folder.path()).kind() == "IoError");
 }
+
+}  // namespace config_json_tests

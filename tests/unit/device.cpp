@@ -5,15 +5,20 @@
 
 #define EIGEN_USE_THREADS
 
+#include <cstddef>
 #include <cstdint>
+#include <new>
 #include <vector>
 
+#include "gpt2/detail/kernels/parallel.hpp"
 #include "gpt2/dropout.hpp"
 #include "gpt2/embeddings.hpp"
 #include "gpt2/initialization.hpp"
 #include "gpt2/lm_head.hpp"
 #include "gpt2/quantized_embedding.hpp"
 #include "support.hpp"
+
+namespace device_tests {
 
 using namespace gpt2;
 
@@ -137,6 +142,23 @@ TEST_CASE("devices have threads and a parallelFor", "[device]") {
   STATIC_REQUIRE_FALSE((Device<int> || Device<std::vector<int>>));
 }
 
+TEST_CASE("an error on another thread reaches the caller, once all parts have ended", "[device]") {
+  constexpr Index size = 1000;
+  Eigen::ThreadPool pool(2);
+  const Eigen::ThreadPoolDevice two_threads(&pool, 2);
+  const auto check = [&](const auto& device) {
+    std::vector<int> done(size, 0);
+    const auto body = [&](Index first, Index last) {
+      for (Index i = first; i < last; ++i) done[static_cast<std::size_t>(i)] = 1;
+      throw std::bad_alloc();
+    };
+    CHECK_THROWS_AS(detail::for_parts(device, size, 1 << 20, body), std::bad_alloc);
+    CHECK(done == std::vector<int>(size, 1));
+  };
+  check(two_threads);
+  check(test::SlicingDevice{});
+}
+
 TEST_CASE("a device with a policy has the device's threads", "[device]") {
   Eigen::ThreadPool pool(2);
   const Eigen::ThreadPoolDevice device(&pool, 2);
@@ -146,3 +168,5 @@ TEST_CASE("a device with a policy has the device's threads", "[device]") {
   CHECK(OnDevice{test::SlicingDevice{}, StorePolicy::regular}.currentThreadId() == -1);
   STATIC_REQUIRE(Device<OnDevice<Eigen::ThreadPoolDevice>>);
 }
+
+}  // namespace device_tests

@@ -11,6 +11,8 @@
 
 #include "support.hpp"
 
+namespace dot_products_tests {
+
 using namespace gpt2;
 
 namespace {
@@ -88,3 +90,5 @@ TEST_CASE("NaN and infinities of a row stay in its products", "[dot_products]") 
     }
   }
 }
+
+}  // namespace dot_products_tests

@@ -12,6 +12,8 @@
 #include "gpt2/initialization.hpp"
 #include "support.hpp"
 
+namespace dropout_tests {
+
 using namespace gpt2;
 
 namespace {
@@ -247,3 +249,5 @@ TEST_CASE("dropout takes only hidden states that can be written in place", "[dro
   STATIC_REQUIRE(!CanDrop<Dropout, Matrix<int>&>);
   STATIC_REQUIRE(!CanDrop<Dropout, Eigen::MatrixXf&>);  // column-major: its elements are numbered otherwise
 }
+
+}  // namespace dropout_tests

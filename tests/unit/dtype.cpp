@@ -8,6 +8,8 @@
 
 #include "catch.hpp"
 
+namespace dtype_tests {
+
 using namespace gpt2;
 
 TEST_CASE("there are 22 dtypes, each with a name and a size", "[dtype]") {
@@ -27,3 +29,5 @@ TEST_CASE("there are 22 dtypes, each with a name and a size", "[dtype]") {
     CHECK_FALSE(parse_dtype(name).has_value());
   }
 }
+
+}  // namespace dtype_tests

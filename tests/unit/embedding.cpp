@@ -14,6 +14,8 @@
 
 #include "support.hpp"
 
+namespace embedding_tests {
+
 using namespace gpt2;
 
 namespace {
@@ -466,3 +468,5 @@ TEST_CASE("views of a temporary table do not compile", "[embedding]") {
   STATIC_REQUIRE_FALSE((HasWeight<E> || HasWeight<const E> || HasGrad<E> || HasGrad<const E>));
   STATIC_REQUIRE_FALSE((HasMutableWeight<E> || HasMutableWeight<const E&>));
 }
+
+}  // namespace embedding_tests

@@ -9,6 +9,8 @@
 
 #include "support.hpp"
 
+namespace embeddings_tests {
+
 using namespace gpt2;
 
 namespace {
@@ -366,3 +368,5 @@ TEST_CASE("without position ids, forward_into and backward take positions 0, 1, 
   embeddings.backward(batch, tensor);
   CHECK_THROWS_AS(embeddings.forward_into(std::vector<int>(7, 0), Matrix<float>(7, 8)), IndexError);
 }
+
+}  // namespace embeddings_tests

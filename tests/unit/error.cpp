@@ -9,6 +9,8 @@
 
 #include "catch.hpp"
 
+namespace error_tests {
+
 using namespace gpt2;
 
 TEMPLATE_TEST_CASE("every error is an Error, and copies without throwing", "[error]", IndexError, ShapeError,
@@ -106,3 +108,5 @@ TEST_CASE("a copy of an error outlives the original", "[error]") {
   const IndexError taken = std::move(source);
   CHECK(source.name() == taken.name());  // a moved-from error still has its details
 }
+
+}  // namespace error_tests

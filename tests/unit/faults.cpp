@@ -475,6 +475,12 @@ TEST_CASE("memory that runs out in lookups, gradients and their like changes not
     embeddings.backward(ids, PastLength{}, grad, ids);
   };
   CHECK(fail_each_allocation(tables, backward, no_gradient) >= 2 * least);
+  // The rows of one table are changed before those of the other if terms are divided by frequencies.
+  const auto by_frequency = [&] {
+    return GPT2Embeddings<float>(Embedding<float>(fresh.wte.weight(), {.scale_grad_by_freq = true}),
+                                 fresh.wpe);
+  };
+  CHECK(fail_each_allocation(by_frequency, backward, no_gradient) >= 3 * least);
   const auto sparse = [&](const GPT2Embeddings<float>& embeddings) {
     (void)embeddings.wte.sparse_backward(ids, grad);
   };

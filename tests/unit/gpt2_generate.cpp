@@ -20,6 +20,8 @@
 #include "support.hpp"
 #include "temporary_folder.hpp"
 
+namespace gpt2_generate_tests {
+
 using namespace gpt2;
 using blocks::Cache;
 using blocks::IdBatch;
@@ -315,3 +317,5 @@ TEST_CASE("forward says what does not fit, and leaves the cache as it was", "[gp
   forward(ones, ones);
   CHECK(cache.length == 3);
 }
+
+}  // namespace gpt2_generate_tests

@@ -20,6 +20,8 @@
 #include "support.hpp"
 #include "temporary_folder.hpp"
 
+namespace gpt2_tokenizer_tests {
+
 using nlohmann::json;
 using text::Tokenizer;
 using text::VocabularyError;
@@ -493,3 +495,5 @@ TEST_CASE("printable() quotes, escapes and cuts off", "[gpt2_tokenizer]") {
   CHECK(text::printable("abc", 3) == "\"abc\"");
   CHECK(text::count_characters(text::printable("d\xC3\xB6g")) == 5);
 }
+
+}  // namespace gpt2_tokenizer_tests

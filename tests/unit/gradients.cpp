@@ -19,6 +19,8 @@
 #include "gpt2/position_embeddings.hpp"
 #include "support.hpp"
 
+namespace gradients_tests {
+
 using namespace gpt2;
 
 namespace {
@@ -651,3 +653,5 @@ TEST_CASE("an optimizer is a loop over the parameters, in the order of the check
   CHECK(constant[1].name == "wpe.weight");
   CHECK(constant[1].embedding == &embeddings.wpe);
 }
+
+}  // namespace gradients_tests

@@ -10,6 +10,8 @@
 #include "catch.hpp"
 #include "gpt2/embedding.hpp"
 
+namespace halves_tests {
+
 using namespace gpt2;
 
 namespace {
@@ -97,3 +99,5 @@ TEST_CASE("gradients of half are added as the floats that they are", "[halves]")
   }
   CHECK(wrong == 0U);
 }
+
+}  // namespace halves_tests

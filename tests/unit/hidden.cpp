@@ -6,6 +6,8 @@
 #include "gpt2/types.hpp"
 #include "support.hpp"
 
+namespace hidden_tests {
+
 using namespace gpt2;
 
 TEST_CASE("hidden states are row-major matrices, and tensors if ids are of rank 2", "[hidden]") {
@@ -29,3 +31,5 @@ TEST_CASE("hidden states are read in the table's scalar or its Accumulator", "[h
   STATIC_REQUIRE_FALSE((HiddenInput<decltype(Matrix<float>() * 2), float, 1>));
   STATIC_REQUIRE_FALSE((HiddenInput<Tensor3<float>, float, 1> || HiddenInput<int, float, 1>));
 }
+
+}  // namespace hidden_tests

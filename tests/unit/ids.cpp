@@ -15,6 +15,8 @@
 #include "gpt2/embedding.hpp"
 #include "support.hpp"
 
+namespace ids_tests {
+
 using namespace gpt2;
 
 TEST_CASE("an id is of any integral type but bool", "[ids]") {
@@ -90,3 +92,5 @@ TEST_CASE("ids that are copied first are checked like others", "[ids]") {
   const std::deque<int> none;
   CHECK(table(none).rows() == 0);
 }
+
+}  // namespace ids_tests

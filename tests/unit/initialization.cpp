@@ -8,6 +8,8 @@
 
 #include "support.hpp"
 
+namespace initialization_tests {
+
 using namespace gpt2;
 
 namespace {
@@ -173,3 +175,5 @@ TEST_CASE("sinusoidal rounds once and refuses negative sizes", "[initialization]
   CHECK(test::error_of<ArgumentError>([] { (void)sinusoidal<float>(-1, 6); }).name() == "n_positions");
   CHECK(test::error_of<ArgumentError>([] { (void)sinusoidal<float>(6, -1); }).name() == "n_embd");
 }
+
+}  // namespace initialization_tests

@@ -10,6 +10,8 @@
 #include "plain_head.hpp"
 #include "support.hpp"
 
+namespace lm_head_tests {
+
 using namespace gpt2;
 using namespace test::head;
 
@@ -258,3 +260,5 @@ TEMPLATE_TEST_CASE("nothing depends on the device, bit for bit", "[lm_head]", fl
     }
   }
 }
+
+}  // namespace lm_head_tests

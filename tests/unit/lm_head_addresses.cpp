@@ -11,6 +11,8 @@
 #include "plain_head.hpp"
 #include "support.hpp"
 
+namespace lm_head_addresses_tests {
+
 using namespace gpt2;
 using namespace test::head;
 
@@ -140,3 +142,5 @@ TEST_CASE("no bit of a quantised table's logits depends on an address", "[lm_hea
     CHECK(test::same_bits(out.map(), expected));
   }
 }
+
+}  // namespace lm_head_addresses_tests

@@ -6,6 +6,8 @@
 #include "plain_head.hpp"
 #include "support.hpp"
 
+namespace lm_head_gradients_tests {
+
 using namespace gpt2;
 using namespace test::head;
 
@@ -109,3 +111,5 @@ TEST_CASE("gradients of logits reach the whole of a large vocabulary", "[lm_head
     CHECK(relative_error(wte.grad(), Matrix<double>(of_products.transpose() * hidden)) < 1e-12);
   }
 }
+
+}  // namespace lm_head_gradients_tests

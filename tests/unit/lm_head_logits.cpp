@@ -9,6 +9,8 @@
 #include "plain_head.hpp"
 #include "support.hpp"
 
+namespace lm_head_logits_tests {
+
 using namespace gpt2;
 using namespace test::head;
 
@@ -130,3 +132,5 @@ TEMPLATE_TEST_CASE("logits are the same by dot products and by Eigen's product",
   CHECK(relative_error(by(70), expected) < tolerance<A>);
   CHECK(relative_error(by(69), expected) < tolerance<A>);
 }
+
+}  // namespace lm_head_logits_tests

@@ -14,6 +14,8 @@
 #include "plain_head.hpp"
 #include "support.hpp"
 
+namespace lm_head_loss_tests {
+
 using namespace gpt2;
 using namespace test::head;
 
@@ -380,3 +382,5 @@ TEST_CASE("the loss of 1,024 positions and 50,257 tokens takes no 206 MB", "[lm_
   const std::size_t of_logits = peak_of([&] { (void)logits(wte, hidden); });
   CHECK(of_logits >= (test::counting ? logits_size : 0));
 }
+
+}  // namespace lm_head_loss_tests

@@ -12,6 +12,8 @@
 #include "plain_head.hpp"
 #include "support.hpp"
 
+namespace lm_head_top_k_tests {
+
 using namespace gpt2;
 using namespace test::head;
 
@@ -125,3 +127,5 @@ TEST_CASE("top_k does not depend on how the work is cut", "[lm_head]") {
     }
   }
 }
+
+}  // namespace lm_head_top_k_tests

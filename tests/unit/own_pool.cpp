@@ -15,6 +15,8 @@
 #include "gpt2/lm_head.hpp"
 #include "support.hpp"
 
+namespace own_pool_tests {
+
 using namespace gpt2;
 
 namespace {
@@ -103,3 +105,5 @@ TEST_CASE("a task of another pool uses the threads of the pool that it is given"
   done.Wait();
   CHECK(test::same_bits(result, table(ids)));
 }
+
+}  // namespace own_pool_tests

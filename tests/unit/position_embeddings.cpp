@@ -6,6 +6,8 @@
 #include "gpt2/position_ids.hpp"
 #include "support.hpp"
 
+namespace position_embeddings_tests {
+
 using namespace gpt2;
 
 namespace {
@@ -86,3 +88,5 @@ TEMPLATE_TEST_CASE("positions come in every scalar", "[position_embeddings]", fl
   positions.forward_into(arange(8), wide);
   CHECK(wide == positions.wpe.weight().template cast<double>());
 }
+
+}  // namespace position_embeddings_tests

@@ -10,6 +10,8 @@
 
 #include "support.hpp"
 
+namespace position_ids_tests {
+
 using namespace gpt2;
 
 namespace {
@@ -253,3 +255,5 @@ TEST_CASE("a past length is of any integral type, checked and never narrowed", "
   CHECK(test::contains(error.what(), "18446744073709551615"));
   CHECK(position_ids_like(std::vector<int>(2), std::size_t{5})[1] == 6);
 }
+
+}  // namespace position_ids_tests

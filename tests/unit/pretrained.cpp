@@ -14,6 +14,8 @@
 #include "support.hpp"
 #include "temporary_folder.hpp"
 
+namespace pretrained_tests {
+
 using namespace gpt2;
 using test::contains;
 using test::error_of;
@@ -468,3 +470,5 @@ TEST_CASE("a folder that cannot be made is a CheckpointError", "[pretrained]") {
           }).kind() == "IoError");
   }
 }
+
+}  // namespace pretrained_tests

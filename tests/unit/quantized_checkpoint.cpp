@@ -10,6 +10,8 @@
 #include "support.hpp"
 #include "temporary_folder.hpp"
 
+namespace quantized_checkpoint_tests {
+
 using namespace gpt2;
 
 TEST_CASE("quantised tables are saved and loaded bit for bit", "[quantized_checkpoint]") {
@@ -93,3 +95,5 @@ TEST_CASE("files without a quantised table are refused", "[quantized_checkpoint]
                          "scales[3]"));
   }
 }
+
+}  // namespace quantized_checkpoint_tests

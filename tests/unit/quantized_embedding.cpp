@@ -15,6 +15,8 @@
 #include "gpt2/lm_head.hpp"
 #include "support.hpp"
 
+namespace quantized_embedding_tests {
+
 using namespace gpt2;
 
 namespace {
@@ -426,3 +428,5 @@ TEST_CASE("the best token is nearly always that of the floats, else one as good 
   INFO(same << " of " << n << " agree");
   CHECK(same >= n * 97 / 100);
 }
+
+}  // namespace quantized_embedding_tests

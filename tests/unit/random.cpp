@@ -6,6 +6,8 @@
 #include "gpt2/resize.hpp"
 #include "support.hpp"
 
+namespace random_tests {
+
 using namespace gpt2;
 
 TEST_CASE("everything random has the same seed if no other is given", "[random]") {
@@ -23,3 +25,5 @@ TEST_CASE("everything random has the same seed if no other is given", "[random]"
   normal_(seeded_matrix, 1, default_seed);
   CHECK(unseeded_matrix == seeded_matrix);
 }
+
+}  // namespace random_tests

@@ -14,6 +14,8 @@
 #include "gpt2/gpt2.hpp"
 #include "support.hpp"
 
+namespace reference_tests {
+
 using namespace gpt2;
 
 namespace {
@@ -259,3 +261,5 @@ TEST_CASE("padding_idx is normalised, zeroed and looked up as in torch.nn.Embedd
     CHECK(test::weight_of(Embedding<float>(6, 5, options)).row(normalised).isZero(0));
   }
 }
+
+}  // namespace reference_tests

@@ -19,6 +19,8 @@
 #include "gpt2/safetensors.hpp"
 #include "support.hpp"
 
+namespace reference_gradients_tests {
+
 using namespace gpt2;
 
 namespace {
@@ -333,3 +335,5 @@ TEMPLATE_TEST_CASE("ten steps of training end as PyTorch's do", "[reference]", f
   check_training<TestType>("sgd", Sgd<TestType>());
   check_training<TestType>("adamw", AdamW<TestType>());
 }
+
+}  // namespace reference_gradients_tests

@@ -16,6 +16,8 @@
 #include "gpt2/safetensors.hpp"
 #include "support.hpp"
 
+namespace reference_head_errors_tests {
+
 using namespace gpt2;
 
 namespace {
@@ -92,3 +94,5 @@ TEST_CASE("gradients of the loss are no farther from double arithmetic than PyTo
     }
   }
 }
+
+}  // namespace reference_head_errors_tests

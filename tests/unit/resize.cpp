@@ -10,6 +10,8 @@
 #include "gpt2/embedding.hpp"
 #include "support.hpp"
 
+namespace resize_tests {
+
 using namespace gpt2;
 
 namespace {
@@ -317,3 +319,5 @@ TEST_CASE("one position is repeated, none are zeros", "[resize]") {
     CHECK(resize_positions(Embedding<double>(Matrix<double>(3, 0)), 7, growth).num_embeddings() == 7);
   }
 }
+
+}  // namespace resize_tests

@@ -12,6 +12,8 @@
 #include "gpt2/embeddings.hpp"
 #include "support.hpp"
 
+namespace row_sums_tests {
+
 using namespace gpt2;
 
 namespace {
@@ -131,3 +133,5 @@ TEMPLATE_TEST_CASE("gradients of every width are what plain loops add", "[row_su
     }
   }
 }
+
+}  // namespace row_sums_tests

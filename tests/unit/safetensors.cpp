@@ -21,6 +21,8 @@
 #include <sys/stat.h>
 #endif
 
+namespace safetensors_tests {
+
 using namespace gpt2;
 using namespace std::string_literals;
 using test::bytes_of;
@@ -478,3 +480,5 @@ TEST_CASE("a write that fails leaves the old file, and nothing beside it", "[saf
   CHECK(folder.names().size() == 2);
 #endif
 }
+
+}  // namespace safetensors_tests

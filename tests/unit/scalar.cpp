@@ -5,6 +5,8 @@
 
 #include "support.hpp"
 
+namespace scalar_tests {
+
 using namespace gpt2;
 
 TEST_CASE("a table holds float, double, half or bfloat16", "[scalar]") {
@@ -22,3 +24,5 @@ TEST_CASE("results go to the table's scalar or a wider one", "[scalar]") {
   STATIC_REQUIRE_FALSE((SameOrWider<float, double> || SameOrWider<Eigen::half, float>));
   STATIC_REQUIRE_FALSE((SameOrWider<Eigen::half, Eigen::bfloat16> || SameOrWider<int, Eigen::half>));
 }
+
+}  // namespace scalar_tests

@@ -10,6 +10,8 @@
 #include "gpt2/initialization.hpp"
 #include "support.hpp"
 
+namespace sparse_gradient_tests {
+
 using namespace gpt2;
 
 namespace {
@@ -221,3 +223,5 @@ TEST_CASE("a row-wise step with a sparse gradient is the dense step", "[sparse_g
   }
   CHECK(test::same_bits(sparse.weight(), dense.weight()));
 }
+
+}  // namespace sparse_gradient_tests

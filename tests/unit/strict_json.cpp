@@ -7,6 +7,8 @@
 #include "catch.hpp"
 #include "support.hpp"
 
+namespace strict_json_tests {
+
 using gpt2::detail::find_invalid_utf8;
 using gpt2::detail::JsonFault;
 using gpt2::detail::printable;
@@ -171,3 +173,5 @@ TEST_CASE("text in messages is on one line, and short", "[strict_json]") {
   CHECK(printable("\xFF") == "\xEF\xBF\xBD");
   CHECK(fault_of("[\"" + std::string(100'000, 'x')).size() < 1000);
 }
+
+}  // namespace strict_json_tests

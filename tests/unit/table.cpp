@@ -8,6 +8,8 @@
 #include "gpt2/lm_head.hpp"
 #include "support.hpp"
 
+namespace table_tests {
+
 using namespace gpt2;
 
 namespace {
@@ -69,3 +71,5 @@ TEST_CASE("a quantised token table goes with a float or a quantised position tab
   CHECK(mixed.embed(prompt, PastLength{0}) == floats.embed(prompt, PastLength{0}));
   CHECK(mixed.embed(prompt, arange(3), ids).rows() == 3);
 }
+
+}  // namespace table_tests

@@ -7,6 +7,8 @@
 #include "gpt2/version.hpp"
 #include "support.hpp"
 
+namespace types_tests {
+
 using namespace gpt2;
 
 namespace {
@@ -71,3 +73,5 @@ TEST_CASE("the version's constants are its macros", "[types]") {
   CHECK(version_minor == GPT2_EMBEDDINGS_VERSION_MINOR);
   CHECK(version_patch == GPT2_EMBEDDINGS_VERSION_PATCH);
 }
+
+}  // namespace types_tests

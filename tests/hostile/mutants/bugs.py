@@ -138,7 +138,7 @@ BUGS = [
      "auto out = make_hidden<T, ids_rank<X>>(view.shape(), table.embedding_dim());",
      "static auto out = make_hidden<T, ids_rank<X>>(view.shape(), table.embedding_dim());", "threads"),
     ("an error on another thread is lost",
-     "if (parts.error) std::rethrow_exception(parts.error);", "", "unit.allocations"),
+     "if (parts.error) std::rethrow_exception(parts.error);", "", "unit.device"),
     # Quantisation, dropout, initialisation, resizing.
     ("int8 are cut off, not rounded",
      "std::nearbyint(steps)", "std::trunc(steps)", "fuzz_replay"),
