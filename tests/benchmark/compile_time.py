@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "consumers" / "headers"))
-from layers import LAYER  # noqa: E402
+from layers import APART, LAYER  # noqa: E402
 
 # The foreign headers that a header may need; the second of Eigen's includes the first.
 FOREIGN = ("Eigen/Core", "unsupported/Eigen/CXX11/Tensor", "nlohmann/json.hpp")
@@ -54,7 +54,7 @@ def main() -> None:
     baselines: dict[tuple[str, ...], float] = {(): math.nan}
     measured = []
     print(f"{'header':28} {'files':>5} {'seconds':>8} {'needed':>8} {'ratio':>6}   needed of others")
-    for header in sorted(set(LAYER) - {"mpi.hpp"}, key=lambda name: (LAYER[name], name)):
+    for header in sorted(set(LAYER) - APART, key=lambda name: (LAYER[name], name)):
         if not (Path(folder) / "gpt2" / header).exists():
             continue
         files, needed = needed_of_others(compile_command, header)

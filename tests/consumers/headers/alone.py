@@ -17,7 +17,7 @@ import sys
 import threading
 from pathlib import Path
 
-from layers import LAYER, parses_json
+from layers import APART, LAYER, parses_json
 
 UNWANTED = {"iostream", "fstream", "filesystem", "regex"}
 UNWANTED_FOLDER = "nlohmann"
@@ -66,7 +66,7 @@ class Headers:
         """What is wrong with a header, as lines; how many files it reads."""
         files, error = self.files_read(name)
         if files is None:
-            if name.split("/")[0].startswith("mpi") or name.startswith("detail/mpi/"):
+            if name in APART or name.startswith("detail/mpi/"):
                 return [], "not compiled: there is no MPI" if "mpi.h" in error else error
             return [f"does not compile:\n{error}"], ""
         if not any(path.parts[-len(Path(name).parts) :] == Path(name).parts for path in files):

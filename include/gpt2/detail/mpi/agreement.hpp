@@ -14,9 +14,9 @@
 #include <optional>
 #include <string>
 
+#include "gpt2/communicator.hpp"
 #include "gpt2/detail/mpi/errors.hpp"
 #include "gpt2/detail/mpi/hash.hpp"
-#include "gpt2/mpi.hpp"
 
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 

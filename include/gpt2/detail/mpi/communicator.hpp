@@ -16,8 +16,9 @@
 #include <utility>
 #include <vector>
 
+#include "gpt2/communicator.hpp"
 #include "gpt2/detail/mpi/agreement.hpp"
-#include "gpt2/mpi.hpp"
+#include "gpt2/device.hpp"
 
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
 

@@ -15,7 +15,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "gpt2/mpi.hpp"
+#include "gpt2/communicator.hpp"
 
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
 
