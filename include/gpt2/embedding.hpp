@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "gpt2/detail/kernels/huge_pages.hpp"
+#include "gpt2/detail/owned_table.hpp"
 #include "gpt2/detail/lookup.hpp"
 #include "gpt2/random.hpp"
 #include "gpt2/sparse_gradient.hpp"
@@ -52,7 +52,9 @@ class Embedding {
   /// Shape: weight `[num_embeddings, embedding_dim]`.
   /// Throws: ArgumentError if padding_idx is out of range.
   explicit Embedding(Matrix<T> weight, const EmbeddingOptions& options = {})
-      : owned_(std::move(weight)), options_(normalised(options, owned_->rows())) {}
+      : Embedding(detail::OwnedTable<T>(std::move(weight)), options) {}
+  explicit Embedding(detail::OwnedTable<T> weight, const EmbeddingOptions& options = {})
+      : owned_(std::move(weight)), options_(normalised(options, owned_.rows())) {}
 
   /// A table that borrows its weights and shares ownership of whatever keeps them alive. A null owner is allowed
   /// if the caller keeps the memory alive by other means.
@@ -72,11 +74,11 @@ class Embedding {
 
   /// The number of rows.
   [[nodiscard]] Index num_embeddings() const noexcept {
-    return borrowed_ ? borrowed_->weight.rows() : owned_->rows();
+    return borrowed_ ? borrowed_->weight.rows() : owned_.rows();
   }
   /// The number of columns.
   [[nodiscard]] Index embedding_dim() const noexcept {
-    return borrowed_ ? borrowed_->weight.cols() : owned_->cols();
+    return borrowed_ ? borrowed_->weight.cols() : owned_.cols();
   }
   /// The options, with padding_idx normalised to [0, num_embeddings).
   [[nodiscard]] const EmbeddingOptions& options() const noexcept { return options_; }
@@ -85,8 +87,7 @@ class Embedding {
   /// Shape: `[num_embeddings, embedding_dim]`.
   /// Lifetime: valid until the Embedding is changed or destroyed.
   [[nodiscard]] Eigen::Map<const Matrix<T>> weight() const& noexcept {
-    return borrowed_ ? borrowed_->weight
-                     : Eigen::Map<const Matrix<T>>(owned_->data(), owned_->rows(), owned_->cols());
+    return borrowed_ ? borrowed_->weight : *owned_;
   }
   [[nodiscard]] Eigen::Map<const Matrix<T>> weight() const&& = delete;
 
@@ -151,11 +152,11 @@ class Embedding {
   /// Lifetime: valid until the Embedding is assigned to or destroyed.
   [[nodiscard]] Eigen::Map<Matrix<Accumulator<T>>> grad() & {
     check_has_grad();
-    return {grad_->data(), grad_->rows(), grad_->cols()};
+    return *grad_;
   }
   [[nodiscard]] Eigen::Map<const Matrix<Accumulator<T>>> grad() const& {
     check_has_grad();
-    return {grad_->data(), grad_->rows(), grad_->cols()};
+    return *grad_;
   }
   [[nodiscard]] Eigen::Map<const Matrix<Accumulator<T>>> grad() const&& = delete;
 
@@ -168,7 +169,7 @@ class Embedding {
 
   /// Sets the gradient to zero, if there is one; its memory is kept.
   void zero_grad() {
-    if (has_grad_) grad_->setZero();
+    if (has_grad_) (*grad_).setZero();
   }
 
   /// Scales the rows of the ids, each once, whose norm exceeds max_norm to (nearly) max_norm: by

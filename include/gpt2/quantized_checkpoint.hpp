@@ -21,7 +21,7 @@
 #include "gpt2/checkpoint.hpp"
 #include "gpt2/detail/files/safetensors_header.hpp"
 #include "gpt2/detail/files/strict_json.hpp"
-#include "gpt2/detail/kernels/huge_pages.hpp"
+#include "gpt2/detail/owned_table.hpp"
 #include "gpt2/error.hpp"
 #include "gpt2/quantized_embedding.hpp"
 #include "gpt2/safetensors.hpp"
@@ -123,7 +123,7 @@ inline QuantizedEmbedding load_quantized(const Checkpoint& checkpoint, std::stri
   };
   Eigen::VectorXf scales = floats_of(prefix + ".scale");
   Eigen::VectorXf offsets = floats_of(prefix + ".offset");
-  Matrix<std::int8_t> values = detail::new_table<std::int8_t>(rows, cols);
+  auto values = detail::OwnedTable<std::int8_t>::uninitialised(rows, cols);
   if (values.size() > 0) std::memcpy(values.data(), weight.bytes.data(), weight.bytes.size());
   try {
     return {std::move(values), std::move(scales), std::move(offsets)};

@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <initializer_list>
 
-#include "gpt2/detail/kernels/huge_pages.hpp"
+#include "gpt2/detail/owned_table.hpp"
 #include "gpt2/detail/kernels/quantized_rows.hpp"
 #include "gpt2/detail/lookup.hpp"
 #include "gpt2/embedding.hpp"
@@ -42,12 +42,15 @@ class QuantizedEmbedding {
   /// Shape: values `[num_embeddings, embedding_dim]`, scales and offsets `[num_embeddings]`.
   /// Throws: ShapeError if scales or offsets do not have an element for each row; ArgumentError, with the name
   /// "scales" or "offsets" and the coordinate [row], if one is NaN or infinite, or a scale negative.
-  QuantizedEmbedding(Matrix<std::int8_t> values, Eigen::VectorXf scales, Eigen::VectorXf offsets);
+  QuantizedEmbedding(Matrix<std::int8_t> values, Eigen::VectorXf scales, Eigen::VectorXf offsets)
+      : QuantizedEmbedding(detail::OwnedTable<std::int8_t>(std::move(values)), std::move(scales),
+                           std::move(offsets)) {}
+  QuantizedEmbedding(detail::OwnedTable<std::int8_t> values, Eigen::VectorXf scales, Eigen::VectorXf offsets);
 
   /// The number of rows.
-  [[nodiscard]] Index num_embeddings() const noexcept { return values_->rows(); }
+  [[nodiscard]] Index num_embeddings() const noexcept { return values_.rows(); }
   /// The number of columns.
-  [[nodiscard]] Index embedding_dim() const noexcept { return values_->cols(); }
+  [[nodiscard]] Index embedding_dim() const noexcept { return values_.cols(); }
   /// The bytes of the table's three parts.
   [[nodiscard]] std::size_t memory_bytes() const noexcept;
 
@@ -96,8 +99,8 @@ class QuantizedEmbedding {
 
  private:
   friend detail::QuantizedRows stored_rows(const QuantizedEmbedding& table) noexcept {
-    return {table.values_->data(), table.scales_.data(), table.offsets_.data(), table.values_->rows(),
-            table.values_->cols()};
+    return {table.values_.data(), table.scales_.data(), table.offsets_.data(), table.values_.rows(),
+            table.values_.cols()};
   }
 
   detail::OwnedTable<std::int8_t> values_;

@@ -29,8 +29,8 @@
 #include "gpt2/detail/files/safetensors_header.hpp"
 #include "gpt2/detail/files/shard_index.hpp"
 #include "gpt2/detail/files/strict_json.hpp"
-#include "gpt2/detail/kernels/huge_pages.hpp"
 #include "gpt2/detail/kernels/rounding.hpp"
+#include "gpt2/detail/owned_table.hpp"
 #include "gpt2/embedding.hpp"
 #include "gpt2/error.hpp"
 #include "gpt2/safetensors.hpp"
@@ -261,7 +261,7 @@ inline std::string CheckpointFiles::prefix() {
 
 /// Fills `out` from elements of type From, which may lie at any address.
 template <Scalar From, Scalar To>
-void convert_into(const std::byte* bytes, Matrix<To>& out) {
+void convert_into(const std::byte* bytes, OwnedTable<To>& out) {
   for (Index i = 0; i < out.size(); ++i, bytes += sizeof(From)) {
     From element;
     std::memcpy(&element, bytes, sizeof(From));
@@ -312,7 +312,7 @@ template <Scalar T>
       return Embedding<T>::view({reinterpret_cast<const T*>(bytes.get()), rows, cols}, bytes);
     }
   }
-  Matrix<T> weight = new_table<T>(rows, cols);
+  auto weight = OwnedTable<T>::uninitialised(rows, cols);
   if (entry.dtype == dtype_of<T>) {
     const std::span elements(weight.data(), static_cast<std::size_t>(weight.size()));
     file.read(name, std::as_writable_bytes(elements));

@@ -90,7 +90,7 @@ template <Scalar T>
 Embedding<T>::Embedding(Index num_embeddings, Index embedding_dim, const EmbeddingOptions& options,
                         std::uint64_t seed)
     : Embedding(detail::fresh_table<T>(num_embeddings, embedding_dim, 0.02, seed), options) {
-  if (options_.padding_idx) owned_->row(*options_.padding_idx).setZero();
+  if (options_.padding_idx) (*owned_).row(*options_.padding_idx).setZero();
 }
 
 template <Scalar T>
@@ -114,17 +114,17 @@ EmbeddingOptions Embedding<T>::normalised(EmbeddingOptions options, Index num_em
 template <Scalar T>
 Eigen::Map<Matrix<T>> Embedding<T>::mutable_weight() & {
   if (borrowed_) {
-    *owned_ = detail::copied_table(borrowed_->weight);
+    owned_ = detail::OwnedTable<T>::copy_of(borrowed_->weight);
     borrowed_.reset();
   }
-  return {owned_->data(), owned_->rows(), owned_->cols()};
+  return *owned_;
 }
 
 template <Scalar T>
 Eigen::Map<Matrix<Accumulator<T>>> Embedding<T>::mutable_grad() & {
   if (!has_grad_) {
-    *grad_ = detail::new_table<Accumulator<T>>(num_embeddings(), embedding_dim());
-    grad_->setZero();
+    grad_ = detail::OwnedTable<Accumulator<T>>::uninitialised(num_embeddings(), embedding_dim());
+    (*grad_).setZero();
     has_grad_ = true;
   }
   return grad();

@@ -9,10 +9,10 @@
 #include <string_view>
 
 #include "gpt2/detail/arguments/sizes.hpp"
-#include "gpt2/detail/kernels/huge_pages.hpp"
 #include "gpt2/detail/kernels/normal.hpp"
 #include "gpt2/detail/kernels/philox.hpp"
 #include "gpt2/detail/kernels/rounding.hpp"
+#include "gpt2/detail/owned_table.hpp"
 #include "gpt2/initialization.hpp"
 
 namespace gpt2::inline GPT2_EMBEDDINGS_ABI {
@@ -40,19 +40,19 @@ void fill_normal(M&& matrix, double stddev, std::uint64_t seed, std::uint64_t st
 
 /// Rows [first, last) of a table of N(0, stddev²).
 template <Scalar T>
-[[nodiscard]] Matrix<T> fresh_rows(Index first, Index last, Index embedding_dim, double stddev,
-                                   std::uint64_t seed, std::uint64_t stream) {
-  Matrix<T> weight = new_table<T>(last - first, embedding_dim);
-  fill_normal(weight, stddev, seed, stream,
+[[nodiscard]] OwnedTable<T> fresh_rows(Index first, Index last, Index embedding_dim, double stddev,
+                                       std::uint64_t seed, std::uint64_t stream) {
+  auto weight = OwnedTable<T>::uninitialised(last - first, embedding_dim);
+  fill_normal(*weight, stddev, seed, stream,
               static_cast<std::uint64_t>(first) * static_cast<std::uint64_t>(embedding_dim));
   return weight;
 }
 
 /// A table of N(0, stddev²).
 template <Scalar T>
-[[nodiscard]] Matrix<T> fresh_table(Index num_embeddings, Index embedding_dim, double stddev,
-                                    std::uint64_t seed, std::uint64_t stream = 0,
-                                    std::string_view rows_name = "num_embeddings") {
+[[nodiscard]] OwnedTable<T> fresh_table(Index num_embeddings, Index embedding_dim, double stddev,
+                                        std::uint64_t seed, std::uint64_t stream = 0,
+                                        std::string_view rows_name = "num_embeddings") {
   check_table_size<T>(rows_name, num_embeddings, embedding_dim);
   return fresh_rows<T>(0, num_embeddings, embedding_dim, stddev, seed, stream);
 }

@@ -77,21 +77,22 @@ void quantize_row(Index i, Index size, const T* row, std::int8_t* values, float&
 
 template <Scalar T>
 QuantizedEmbedding::QuantizedEmbedding(const Embedding<T>& embedding)
-    : values_(detail::new_table<std::int8_t>(embedding.num_embeddings(), embedding.embedding_dim())),
+    : values_(detail::OwnedTable<std::int8_t>::uninitialised(embedding.num_embeddings(),
+                                                             embedding.embedding_dim())),
       scales_(embedding.num_embeddings()),
       offsets_(embedding.num_embeddings()) {
   const auto rows = detail::rows_of(embedding.weight());
   for (Index i = 0; i < rows.rows; ++i) {
-    detail::quantize_row(i, rows.cols, rows.row(i), values_->data() + i * rows.cols, scales_[i], offsets_[i]);
+    detail::quantize_row(i, rows.cols, rows.row(i), values_.data() + i * rows.cols, scales_[i], offsets_[i]);
   }
 }
 
-inline QuantizedEmbedding::QuantizedEmbedding(Matrix<std::int8_t> values, Eigen::VectorXf scales,
+inline QuantizedEmbedding::QuantizedEmbedding(detail::OwnedTable<std::int8_t> values, Eigen::VectorXf scales,
                                               Eigen::VectorXf offsets)
     : values_(std::move(values)), scales_(std::move(scales)), offsets_(std::move(offsets)) {
   const auto require_numbers = [this](const char* name, const Eigen::VectorXf& numbers, float least) {
-    if (numbers.size() != values_->rows()) {
-      throw ShapeError("", name, detail::to_text({values_->rows()}), detail::to_text({numbers.size()}));
+    if (numbers.size() != values_.rows()) {
+      throw ShapeError("", name, detail::to_text({values_.rows()}), detail::to_text({numbers.size()}));
     }
     for (Index i = 0; i < numbers.size(); ++i) {
       if (std::isfinite(numbers[i]) && numbers[i] >= least) continue;
@@ -105,13 +106,11 @@ inline QuantizedEmbedding::QuantizedEmbedding(Matrix<std::int8_t> values, Eigen:
 }
 
 inline std::size_t QuantizedEmbedding::memory_bytes() const noexcept {
-  return static_cast<std::size_t>(values_->size()) * sizeof(std::int8_t) +
+  return static_cast<std::size_t>(values_.size()) * sizeof(std::int8_t) +
          static_cast<std::size_t>(scales_.size() + offsets_.size()) * sizeof(float);
 }
 
-inline Eigen::Map<const Matrix<std::int8_t>> QuantizedEmbedding::values() const& noexcept {
-  return {values_->data(), values_->rows(), values_->cols()};
-}
+inline Eigen::Map<const Matrix<std::int8_t>> QuantizedEmbedding::values() const& noexcept { return *values_; }
 inline Eigen::Map<const Eigen::VectorXf> QuantizedEmbedding::scales() const& noexcept {
   return {scales_.data(), scales_.size()};
 }
@@ -120,7 +119,8 @@ inline Eigen::Map<const Eigen::VectorXf> QuantizedEmbedding::offsets() const& no
 }
 
 inline Matrix<float> QuantizedEmbedding::dequantize() const {
-  Matrix<float> weight = detail::new_table<float>(num_embeddings(), embedding_dim());
+  Matrix<float> weight(num_embeddings(), embedding_dim());
+  detail::ask_for_huge_pages(weight.data(), static_cast<std::size_t>(weight.size()) * sizeof(float));
   detail::sum_rows<float>({1, weight.rows(), 1}, detail::all_rows(weight), Eigen::DefaultDevice(),
                           detail::RowsFrom{stored_rows(*this), 0});
   return weight;

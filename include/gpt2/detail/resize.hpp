@@ -13,10 +13,10 @@
 #include <utility>
 
 #include "gpt2/detail/arguments/sizes.hpp"
-#include "gpt2/detail/kernels/huge_pages.hpp"
 #include "gpt2/detail/kernels/normal.hpp"
 #include "gpt2/detail/kernels/philox.hpp"
 #include "gpt2/detail/kernels/rounding.hpp"
+#include "gpt2/detail/owned_table.hpp"
 #include "gpt2/error.hpp"
 #include "gpt2/resize.hpp"
 
@@ -26,16 +26,16 @@ namespace detail {
 
 /// The first rows of a table; rows beyond its end are not initialised.
 template <Scalar T>
-[[nodiscard]] Matrix<T> first_rows(const Embedding<T>& embedding, Index rows) {
-  Matrix<T> table = new_table<T>(rows, embedding.embedding_dim());
+[[nodiscard]] OwnedTable<T> first_rows(const Embedding<T>& embedding, Index rows) {
+  auto table = OwnedTable<T>::uninitialised(rows, embedding.embedding_dim());
   const Index kept = (std::min)(rows, embedding.num_embeddings());
-  table.topRows(kept) = embedding.weight().topRows(kept);
+  (*table).topRows(kept) = embedding.weight().topRows(kept);
   return table;
 }
 
 /// The resized table with the options of the old one.
 template <Scalar T>
-[[nodiscard]] Embedding<T> with_options_of(const Embedding<T>& embedding, Matrix<T> table) {
+[[nodiscard]] Embedding<T> with_options_of(const Embedding<T>& embedding, OwnedTable<T> table) {
   EmbeddingOptions options = embedding.options();
   if (options.padding_idx && *options.padding_idx >= table.rows()) options.padding_idx.reset();
   return Embedding<T>(std::move(table), options);
@@ -112,13 +112,13 @@ Embedding<T> resize_token_embeddings(const Embedding<T>& embedding, Index new_nu
   const Index rows = detail::rounded_up(new_num_tokens, options.pad_to_multiple_of);
   detail::check_table_size<double>("new_num_tokens", rows, cols);
 
-  Matrix<T> table = detail::first_rows(embedding, rows);
+  detail::OwnedTable<T> table = detail::first_rows(embedding, rows);
   if (rows > old_rows && cols > 0) {
     const Index added = rows - old_rows;
     const Matrix<double> values = options.mean_resizing && old_rows > 0
                                       ? detail::rows_about_mean(embedding.weight(), added, options.seed)
                                       : 0.02 * detail::standard_normal_rows(added, cols, options.seed);
-    table.bottomRows(added) = values.unaryExpr([](double value) { return detail::convert<T>(value); });
+    (*table).bottomRows(added) = values.unaryExpr([](double value) { return detail::convert<T>(value); });
   }
   return detail::with_options_of(embedding, std::move(table));
 }
@@ -127,7 +127,7 @@ namespace detail {
 
 /// Fills a table with the rows of a smaller one, which has at least two, stretched over it.
 template <Scalar T>
-void interpolate_rows(const Eigen::Map<const Matrix<T>>& from, Matrix<T>& table) {
+void interpolate_rows(const Eigen::Map<const Matrix<T>>& from, Eigen::Map<Matrix<T>>& table) {
   // Row i falls on i * (from.rows() - 1) / steps of the old ones: `beyond` steps-th parts after row `below`.
   const Index steps = table.rows() - 1;
   for (Index i = 0, below = 0, beyond = 0; i <= steps; ++i) {
@@ -156,7 +156,8 @@ Embedding<T> resize_positions(const Embedding<T>& embedding, Index new_n_positio
   const Index old_rows = embedding.num_embeddings();
   detail::check_table_size<T>("new_n_positions", new_n_positions, embedding.embedding_dim());
 
-  Matrix<T> table = detail::first_rows(embedding, new_n_positions);
+  detail::OwnedTable<T> owned = detail::first_rows(embedding, new_n_positions);
+  Eigen::Map<Matrix<T>> table = *owned;
   if (new_n_positions > old_rows) {
     auto added = table.bottomRows(new_n_positions - old_rows);
     if (growth == PositionGrowth::zero || old_rows == 0) {
@@ -167,7 +168,7 @@ Embedding<T> resize_positions(const Embedding<T>& embedding, Index new_n_positio
       detail::interpolate_rows(embedding.weight(), table);
     }
   }
-  return detail::with_options_of(embedding, std::move(table));
+  return detail::with_options_of(embedding, std::move(owned));
 }
 
 }  // namespace gpt2

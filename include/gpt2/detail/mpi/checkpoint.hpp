@@ -51,7 +51,7 @@ template <Scalar T>
   if (mode == LoadMode::mapped && entry.dtype == dtype_of<T> && aligned) {
     return Embedding<T>::view({reinterpret_cast<const T*>(begin), last - first, cols}, bytes);
   }
-  Matrix<T> weight(last - first, cols);
+  auto weight = OwnedTable<T>::uninitialised(last - first, cols);
   if (entry.dtype == DType::F64) {
     convert_into<double>(begin, weight);
   } else if (entry.dtype == DType::F16) {

@@ -82,8 +82,9 @@ template <Scalar T>
                                        double stddev, std::uint64_t seed, std::optional<Index> padding_idx) {
   const Index first = offsets[static_cast<std::size_t>(rank)];
   const Index last = offsets[static_cast<std::size_t>(rank) + 1];
-  Matrix<T> rows = fresh_rows<T>(first, last, embedding_dim, stddev, seed, wte_stream);
-  if (padding_idx && *padding_idx >= first && *padding_idx < last) rows.row(*padding_idx - first).setZero();
+  OwnedTable<T> rows = fresh_rows<T>(first, last, embedding_dim, stddev, seed, wte_stream);
+  if (padding_idx && *padding_idx >= first && *padding_idx < last)
+    (*rows).row(*padding_idx - first).setZero();
   return Embedding<T>(std::move(rows));
 }
 

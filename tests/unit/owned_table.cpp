@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Tables of 2 MiB and more request huge pages, and are copied like any value.
+// Owned tables begin at cache lines, request huge pages from 2 MiB on, and are copied like any value.
 
 #include <cstddef>
 #include <cstdint>
@@ -49,7 +49,7 @@ bool asked_for(const Map& table) {
 }  // namespace
 
 TEST_CASE("owned tables of 2 MiB and more ask for huge pages: fresh, copied, resized, quantised, gradients",
-          "[huge_pages]") {
+          "[owned_table]") {
   const Embedding<float> fresh(16384, 64);  // 4 MiB
   CHECK(asked_for(fresh.weight()));
   Embedding<float> copy = fresh;  // NOLINT(performance-unnecessary-copy-initialization): what is tested
@@ -77,7 +77,55 @@ TEST_CASE("owned tables of 2 MiB and more ask for huge pages: fresh, copied, res
   CHECK(asked_for(borrowing.weight()));
 }
 
-TEST_CASE("a request for huge pages changes no element, whatever memory it is for", "[huge_pages]") {
+TEST_CASE("what the library allocates for a table begins at a cache line; a matrix that is given stays",
+          "[owned_table]") {
+  const auto at_line = [](const auto& table) {
+    return reinterpret_cast<std::uintptr_t>(table.data()) % 64 == 0;
+  };
+  for (const Index rows : {1, 2, 3, 1000}) {
+    INFO(rows << " rows");
+    const Embedding<float> fresh(rows, 5);
+    const Embedding<Eigen::bfloat16> halves(rows, 5);
+    Embedding<double> doubles(rows, 5);
+    CHECK(at_line(fresh.weight()));
+    CHECK(at_line(halves.weight()));
+    CHECK(at_line(doubles.weight()));
+    CHECK(at_line(doubles.mutable_grad()));
+    const Embedding<double> copy = doubles;
+    CHECK(at_line(copy.weight()));
+    CHECK(copy.weight() == doubles.weight());
+    CHECK(at_line(copy.grad()));
+    const Embedding<float> resized = resize_positions(fresh, 2 * rows, PositionGrowth::repeat_last);
+    CHECK(at_line(resized.weight()));
+    const QuantizedEmbedding quantized(fresh);
+    CHECK(at_line(quantized.values()));
+    auto borrowing = Embedding<float>::view(fresh.weight(), nullptr);
+    CHECK(at_line(borrowing.mutable_weight()));
+  }
+  Matrix<float> matrix = Matrix<float>::Ones(3, 5);
+  const float* const memory = matrix.data();
+  const Embedding<float> given(std::move(matrix));
+  CHECK(given.weight().data() == memory);
+}
+
+TEST_CASE("a moved-from table is empty, and may be assigned to", "[owned_table]") {
+  Embedding<float> table(3, 5);
+  table.mutable_grad().setOnes();
+  const Embedding<float> same = table;
+  Embedding<float> moved = std::move(table);
+  CHECK(moved.weight() == same.weight());
+  CHECK(moved.grad() == same.grad());
+  table = moved;  // NOLINT(bugprone-use-after-move): what is tested
+  CHECK(table.weight() == same.weight());
+  moved = Embedding<float>(0, 7);
+  CHECK(moved.num_embeddings() == 0);
+  CHECK(moved.embedding_dim() == 7);
+  moved = std::move(table);
+  CHECK(moved.weight() == same.weight());
+  CHECK(moved.grad() == same.grad());
+}
+
+TEST_CASE("a request for huge pages changes no element, whatever memory it is for", "[owned_table]") {
   detail::ask_for_huge_pages(nullptr, 0);
   Matrix<char> memory = Matrix<char>::Constant(3, Index{1} << 20, 'x');
   for (const std::size_t before : {std::size_t{0}, std::size_t{1}, std::size_t{64}, std::size_t{4096}}) {
@@ -86,12 +134,12 @@ TEST_CASE("a request for huge pages changes no element, whatever memory it is fo
   CHECK((memory.array() == 'x').all());
 }
 
-TEST_CASE("an owned table of the same shape is assigned into the memory that is there", "[huge_pages]") {
+TEST_CASE("an owned table of the same shape is assigned into the memory that is there", "[owned_table]") {
   const detail::OwnedTable<float> ones(Matrix<float>::Ones(3, 5));
   detail::OwnedTable<float> table(Matrix<float>::Zero(3, 5));
-  const float* const memory = table->data();
+  const float* const memory = table.data();
   table = ones;
-  CHECK(table->data() == memory);
+  CHECK(table.data() == memory);
   CHECK(*table == *ones);
   table = detail::OwnedTable<float>(Matrix<float>::Zero(5, 3));
   table = ones;
@@ -100,7 +148,7 @@ TEST_CASE("an owned table of the same shape is assigned into the memory that is 
   CHECK(*moved == *ones);
 }
 
-TEST_CASE("if memory runs out while a table is assigned, it is as it was", "[huge_pages]") {
+TEST_CASE("if memory runs out while a table is assigned, it is as it was", "[owned_table]") {
   const Embedding<float> larger(7, 4);
   const Embedding<float> original(3, 4);
   Embedding<float> table = original;
