@@ -363,9 +363,8 @@ void sum_rows(const SequenceShape& shape, const RowView<To>& out, const D& devic
   using Task = RowTask<To, std::decay_t<decltype(sources(Index{}, Index{}))>...>;
   using Op = std::conditional_t<std::is_same_v<Task, RowTask<To, const To*>>, Copy<To>, Sum<A>>;
 #ifdef GPT2_EMBEDDINGS_DISPATCH
-  // For floats alone, wider registers would wait for memory just the same.
-  constexpr bool widens = !(std::is_same_v<decltype(sources(Index{}, Index{})), const float*> && ...);
-  if constexpr (std::is_same_v<To, float> && std::is_same_v<A, float> && widens) {
+  constexpr bool is_copy = std::is_same_v<Op, Copy<To>>;  // which waits for memory, whatever the registers
+  if constexpr (std::is_same_v<To, float> && std::is_same_v<A, float> && !is_copy) {
     if (runs_avx2()) return write_rows<Avx2Sum, Task>(shape, out, device, sources...);
   }
 #endif
