@@ -33,7 +33,8 @@ class CheckpointFiles;
 /// The embedding tables are found under any prefix: the one tensor named "wte.weight", or anything that ends in
 /// ".wte.weight", is the token table, and the position table is "wpe.weight" after the same prefix. If there is no
 /// such tensor, but one "lm_head.weight", and the config does not untie the two, that is the token table: some writers
-/// keep only one name of a tied tensor. A head beside wte.weight is a tensor like any other.
+/// keep only one name of a tied tensor. The position table is then "transformer.wpe.weight" or "wpe.weight" after the
+/// head's prefix. A head beside wte.weight is a tensor like any other.
 class Checkpoint {
  public:
   /// Finds a checkpoint by the path to its folder, to a model.safetensors (or another file with tensors, or an index

@@ -95,7 +95,7 @@ class Channel;
 
 /// A duplicate of the user's communicator, shared by its copies and by tables: the library's messages never mix with
 /// the user's. The last copy frees it (all ranks should destroy in the same order), or does nothing after MPI_Finalize.
-/// One thread at a time may use it, and calls MPI itself.
+/// Only one thread at a time may use it; that thread makes all calls of MPI.
 class Communicator {
  public:
   /// Collective over users.
@@ -103,8 +103,7 @@ class Communicator {
   /// intercommunicator.
   explicit Communicator(MPI_Comm users, const CommunicatorOptions& options = {});
 
-  // All of these are local.
-  /// This process's number.
+  /// This process's number. Local, as are the functions below.
   [[nodiscard]] int rank() const noexcept;
   /// The number of ranks.
   [[nodiscard]] int size() const noexcept;

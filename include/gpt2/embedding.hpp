@@ -12,8 +12,8 @@
 #include <utility>
 #include <vector>
 
-#include "gpt2/detail/owned_table.hpp"
 #include "gpt2/detail/lookup.hpp"
+#include "gpt2/detail/owned_table.hpp"
 #include "gpt2/random.hpp"
 #include "gpt2/sparse_gradient.hpp"
 #include "gpt2/table.hpp"
@@ -53,8 +53,16 @@ class Embedding {
   /// Throws: ArgumentError if padding_idx is out of range.
   explicit Embedding(Matrix<T> weight, const EmbeddingOptions& options = {})
       : Embedding(detail::OwnedTable<T>(std::move(weight)), options) {}
-  explicit Embedding(detail::OwnedTable<T> weight, const EmbeddingOptions& options = {})
+  template <std::same_as<detail::OwnedTable<T>> Owned>  // a template, so that {} is an empty matrix
+  explicit Embedding(Owned weight, const EmbeddingOptions& options = {})
       : owned_(std::move(weight)), options_(normalised(options, owned_.rows())) {}
+
+  Embedding(const Embedding&) = default;
+  Embedding(Embedding&&) noexcept = default;
+  /// If memory runs out, the table is as it was.
+  Embedding& operator=(const Embedding& other) { return *this = Embedding(other); }
+  Embedding& operator=(Embedding&&) noexcept = default;
+  ~Embedding() = default;
 
   /// A table that borrows its weights and shares ownership of whatever keeps them alive. A null owner is allowed
   /// if the caller keeps the memory alive by other means.
@@ -111,8 +119,8 @@ class Embedding {
     return (*this)(detail::as_span(ids), device);
   }
 
-  /// Writes the rows of the ids to `out`, converted to its scalar if that is wider. Allocates nothing for
-  /// ids in memory.
+  /// Writes the rows of the ids to `out`, converted to its scalar if that is wider. Allocates nothing
+  /// unless the ids must be copied first (see Ids).
   /// Shape: ids `[n]`, out `[n, embedding_dim]`; or ids `[batch, n]`, out `[batch, n, embedding_dim]` or a
   /// matrix `[batch * n, embedding_dim]`.
   /// Throws: IndexError if an id is outside [0, num_embeddings); ShapeError if out does not fit. Then out is

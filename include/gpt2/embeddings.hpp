@@ -99,7 +99,7 @@ class GPT2Embeddings {
   }
 
   /// Writes the result of operator() to `out`, of T or a wider scalar; without position_ids, of positions 0, 1, ….
-  /// Allocates nothing for ids in memory.
+  /// Allocates nothing unless the ids must be copied first (see Ids).
   /// Shape: out `[seq_length, n_embd]`; for a batch `[batch, seq_length, n_embd]` or a matrix
   /// `[batch * seq_length, n_embd]`.
   template <Ids X, HiddenOutput<T, ids_rank<X>> Out, Device D = Eigen::DefaultDevice>
@@ -131,7 +131,8 @@ class GPT2Embeddings {
                       detail::StoredIds(token_type_ids));
   }
 
-  /// Writes the result of embed() to `out`, of T or a wider scalar. Allocates nothing for ids in memory.
+  /// Writes the result of embed() to `out`, of T or a wider scalar. Allocates nothing unless the ids must be
+  /// copied first (see Ids).
   template <HiddenInput<T, 2> E, PositionIds P, HiddenOutput<T, 2> Out, Device D = Eigen::DefaultDevice>
   void embed_into(const E& inputs_embeds, const P& position_ids, Out&& out, const D& device = {}) const {
     write_embeds_sum(out, device, inputs_embeds, detail::StoredIds(position_ids));

@@ -2,8 +2,9 @@
 #pragma once
 
 /// \file
-/// All headers. Including single ones (embedding.hpp, embeddings.hpp, …) compiles faster; only this one,
-/// config_json.hpp, safetensors.hpp, checkpoint.hpp, pretrained.hpp and quantized_checkpoint.hpp parse JSON.
+/// All headers but mpi.hpp and communicator.hpp, which need MPI. Including single ones (embedding.hpp, embeddings.hpp,
+/// …) compiles faster; of them, only config_json.hpp, safetensors.hpp, checkpoint.hpp, pretrained.hpp and
+/// quantized_checkpoint.hpp parse JSON.
 
 #include "gpt2/checkpoint.hpp"
 #include "gpt2/config.hpp"

@@ -116,7 +116,7 @@ struct CrossEntropyOptions {
   HeadOptions head = {};
   /// Memory for logits. With room for all logits of 64 states or more (or of all states), states are processed in
   /// chunks and each logit is formed once. With less, as with 0, logits are formed twice, 2 MiB of them at a time: a
-  /// third more products. At GPT-2's 50,257 floats per state, the default, 64 MiB, has room for 334 states.
+  /// third more products. At GPT-2's 50,257 floats per state, the default, 64 MiB, has room for 333 states.
   std::size_t workspace_bytes = std::size_t{64} << 20U;
 
   /// Whether all options are equal.

@@ -11,12 +11,17 @@
 /// one-process function would have thrown, with `rank R: ` after the tag. This includes std::bad_alloc. Tables,
 /// gradients and outputs are as they were (but a gradient may have been created, as zeros), and the communicator
 /// remains usable. Arguments that must be the same on all ranks and are not cause an ArgumentError with the argument's
-/// name; ranks in different operations cause an MpiError. Memory that runs out inside MPI is not covered.
+/// name; ranks in different operations cause an MpiError. Two things are not covered: memory that runs out inside MPI,
+/// and inside Eigen's matrix product, which may leave a gradient with a part of the terms added.
 ///
 /// Thrown only on the rank concerned, as plain MpiError: MPI is not initialised, or finalised; a call from another
 /// thread than MPI's main one below MPI_THREAD_SERIALIZED; errors of MPI functions, after which the communicator may
 /// only be destroyed. Devices with several threads need MPI_THREAD_FUNNELED. Results do not depend on the device, bit
 /// for bit.
+///
+/// The head over shards is lm_head.hpp's, but a device comes after options. With Batch::same, states and labels are the
+/// same on all ranks, and so are results; with Batch::own, results are those of the rank's own states. Options must be
+/// the same on all ranks.
 
 #include <array>
 #include <concepts>
@@ -73,21 +78,22 @@ class ShardedEmbedding {
  public:
   /// A fresh table with the bits of `Embedding<T>(num_embeddings, embedding_dim, {padding_idx}, seed)`, of which each
   /// rank draws its own rows. All arguments must be the same on all ranks.
+  /// Throws: ArgumentError as Embedding's constructor, with padding_idx as a row of the whole table.
   ShardedEmbedding(const Communicator& comm, Batch batch, Index num_embeddings, Index embedding_dim,
                    const ShardedOptions& options = {}, std::uint64_t seed = default_seed);
   /// The table of all ranks' rows, in rank order. Rows must have no options of their own, which belong to the whole
   /// table. Batch, options, T and embedding_dim must be the same on all ranks.
+  /// Throws: ArgumentError: `padding_idx` or `scale_grad_by_freq` if rows have these options, `padding_idx` if that of
+  /// options is out of range, `num_embeddings` if there are more rows than an Index can count.
   ShardedEmbedding(const Communicator& comm, Batch batch, Embedding<T> rows,
                    const ShardedOptions& options = {});
 
-  // These are local.
-  /// The rows of the whole table.
+  /// The number of rows of the whole table. Local, as are the functions up to shard().
   [[nodiscard]] Index num_embeddings() const noexcept { return offsets_.back(); }
   /// The number of columns.
   [[nodiscard]] Index embedding_dim() const noexcept { return embedding_dim_; }
-  [[nodiscard]] const ShardedOptions& options() const noexcept {
-    return options_;
-  }  ///< padding_idx in [0, V)
+  /// The options, with padding_idx normalised to [0, num_embeddings).
+  [[nodiscard]] const ShardedOptions& options() const noexcept { return options_; }
   /// Whether ranks pass the same batch.
   [[nodiscard]] Batch batch() const noexcept { return batch_; }
   /// The ranks of the table.
@@ -112,10 +118,12 @@ class ShardedEmbedding {
   void forward_into(const X& ids, Out&& out, const D& device = {}) const;
 
   /// Adds the gradient of a lookup to shard().grad(), in the table's GradientOrder.
+  /// Shape: as Embedding::backward.
   template <Ids X, HiddenInput<T, ids_rank<X>> G, Device D = Eigen::DefaultDevice>
   void backward(const X& ids, const G& grad_output, const D& device = {});
 
   /// The gradient that backward() would add to zeros, only the rows that occur, by their numbers in shard().
+  /// Shape: as Embedding::sparse_backward.
   template <Ids X, HiddenInput<T, ids_rank<X>> G, Device D = Eigen::DefaultDevice>
   [[nodiscard]] SparseGradient<Accumulator<T>> sparse_backward(const X& ids, const G& grad_output,
                                                                const D& device = {}) const;
@@ -136,9 +144,12 @@ class ShardedGPT2Embeddings {
   using BracedIds = std::initializer_list<std::int64_t>;
 
  public:
-  /// Throws: ArgumentError (`wpe`) if bits of position_table differ from rank 0's, or it has scale_grad_by_freq.
+  /// Combines a sharded token table and a position table, which every rank has.
+  /// Throws: ShapeError if their embedding_dim differ; ArgumentError (`wpe`) if bits of position_table differ from rank
+  /// 0's, (`scale_grad_by_freq`) if it has that option.
   ShardedGPT2Embeddings(ShardedEmbedding<T> token_table, Embedding<T> position_table);
   /// Fresh tables, as GPT2Embeddings draws them. All arguments must be the same on all ranks.
+  /// Throws: ConfigError as GPT2Config::validate; ArgumentError if a table is too large or padding_idx out of range.
   ShardedGPT2Embeddings(const Communicator& comm, Batch batch, const GPT2Config& config,
                         std::uint64_t seed = default_seed, const ShardedOptions& options = {});
 
@@ -228,9 +239,6 @@ void all_reduce(const Communicator& comm, M&& matrix);
 template <class A>
 [[nodiscard]] SparseGradient<A> all_reduce(const Communicator& comm, const SparseGradient<A>& sparse);
 
-// The head over shards: as in lm_head.hpp. With `same`, states and labels are the same on all ranks, and so are
-// results; with `own`, results are those of the rank's own states. Options must be the same on all ranks.
-
 /// The logits of this rank's rows below options.vocab_size, which counts the whole table. Local.
 /// Shape: `[n, this rank's rows below vocab_size]`.
 template <Scalar T, HiddenInput<T, 2> H, Device D = Eigen::DefaultDevice>
@@ -243,8 +251,8 @@ template <Scalar T, HiddenInput<T, 2> H, Device D = Eigen::DefaultDevice>
 [[nodiscard]] TopK<Accumulator<T>> top_k(const ShardedEmbedding<T>& wte, const H& hidden, Index k,
                                          const HeadOptions& options = {}, const D& device = {});
 
-/// The loss of all ranks' positions together (`mean` is over all that are not ignored), the gradient of the states, and
-/// that of this rank's rows, which is added to wte.shard().grad(). The same bits in every run with as many ranks and
+/// The loss (with `own`, of all ranks' positions together: `mean` is over all that are not ignored), the gradient of
+/// the states, and that of this rank's rows, which is added to wte.shard().grad(). The same bits in every run with as many ranks and
 /// the same shards; with one rank those of one process, which others agree with to rounding.
 /// Complexity: with `own`, memory for the states, and their gradients, of all ranks.
 template <Scalar T, HiddenInput<T, 2> H, Ids L, Device D = Eigen::DefaultDevice>

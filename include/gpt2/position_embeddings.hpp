@@ -67,7 +67,8 @@ class GPT2PositionEmbeddings {
     return (*this)(detail::as_span(position_ids), device);
   }
 
-  /// Writes the rows of the positions to `out`, converted to its scalar if that is wider. Allocates nothing.
+  /// Writes the rows of the positions to `out`, converted to its scalar if that is wider. Allocates nothing
+  /// unless the ids must be copied first (see Ids).
   /// Shape: position_ids `[seq_length]`, out `[seq_length, n_embd]`; or position_ids `[batch, seq_length]`,
   /// out `[batch, seq_length, n_embd]` or a matrix `[batch * seq_length, n_embd]`.
   /// Throws: IndexError if a position is outside [0, n_positions); ShapeError if out does not fit. Then out

@@ -39,7 +39,7 @@ concept PositionIds = Ids<P> || std::same_as<P, PastLength>;
 
 /// The types that arange counts in: any Id, float or double.
 template <class I>
-concept Countable = Id<I> || std::floating_point<I>;
+concept Countable = Id<I> || std::same_as<I, float> || std::same_as<I, double>;
 
 namespace detail {
 
@@ -63,7 +63,7 @@ concept MaskArgument = is_mask<X>;
 
 /// 0, 1, … up to, but without, `end`. The arguments of all three forms are converted to I, int64 by default:
 /// arange<double>(2.5) counts to 2, arange(2.5) to 1.
-/// Shape: `[max(0, end)]`.
+/// Shape: `[ceil(end)]`.
 /// Throws: ArgumentError if end is negative or not finite.
 /// Source: torch.arange.
 template <Countable I = std::int64_t>

@@ -37,6 +37,7 @@ std::array<NamedTensor, 3> named_tensor(std::string_view name, const QuantizedEm
 /// The name that named_tensor() had in 0.1.
 [[nodiscard]] inline std::array<NamedTensor, 3> named_tensors(std::string_view name,
                                                               const QuantizedEmbedding& table);
+std::array<NamedTensor, 3> named_tensors(std::string_view name, const QuantizedEmbedding&& table) = delete;
 
 /// Writes a file with one table in it.
 /// Throws: as save_safetensors().

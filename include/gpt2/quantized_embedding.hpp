@@ -5,13 +5,15 @@
 /// QuantizedEmbedding: a table in a quarter of the memory, its rows int8 with a scale and an offset each. It infers
 /// only.
 
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <utility>
 
-#include "gpt2/detail/owned_table.hpp"
 #include "gpt2/detail/kernels/quantized_rows.hpp"
 #include "gpt2/detail/lookup.hpp"
+#include "gpt2/detail/owned_table.hpp"
 #include "gpt2/embedding.hpp"
 #include "gpt2/table.hpp"
 #include "gpt2/types.hpp"
@@ -45,7 +47,15 @@ class QuantizedEmbedding {
   QuantizedEmbedding(Matrix<std::int8_t> values, Eigen::VectorXf scales, Eigen::VectorXf offsets)
       : QuantizedEmbedding(detail::OwnedTable<std::int8_t>(std::move(values)), std::move(scales),
                            std::move(offsets)) {}
-  QuantizedEmbedding(detail::OwnedTable<std::int8_t> values, Eigen::VectorXf scales, Eigen::VectorXf offsets);
+  template <std::same_as<detail::OwnedTable<std::int8_t>> Owned>  // a template, so that {} is an empty matrix
+  QuantizedEmbedding(Owned values, Eigen::VectorXf scales, Eigen::VectorXf offsets);
+
+  QuantizedEmbedding(const QuantizedEmbedding&) = default;
+  QuantizedEmbedding(QuantizedEmbedding&&) noexcept = default;
+  /// If memory runs out, the table is as it was.
+  QuantizedEmbedding& operator=(const QuantizedEmbedding& other) { return *this = QuantizedEmbedding(other); }
+  QuantizedEmbedding& operator=(QuantizedEmbedding&&) noexcept = default;
+  ~QuantizedEmbedding() = default;
 
   /// The number of rows.
   [[nodiscard]] Index num_embeddings() const noexcept { return values_.rows(); }
@@ -87,7 +97,8 @@ class QuantizedEmbedding {
     return (*this)(detail::as_span(ids), device);
   }
 
-  /// Writes the rows of the ids to `out`, of float or double. Allocates nothing for ids in memory.
+  /// Writes the rows of the ids to `out`, of float or double. Allocates nothing unless the ids must be
+  /// copied first (see Ids).
   /// Shape: ids `[n]`, out `[n, embedding_dim]`; or ids `[batch, n]`, out `[batch, n, embedding_dim]` or a
   /// matrix `[batch * n, embedding_dim]`.
   /// Throws: IndexError if an id is outside [0, num_embeddings); ShapeError if out does not fit. Then out is

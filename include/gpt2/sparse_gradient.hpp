@@ -49,14 +49,14 @@ struct SparseGradient {
 
   /// Adds the rows to a dense gradient, or to any other matrix of the table's shape.
   /// Shape: dense `[num_embeddings, embedding_dim]`, a writable matrix, map or block of A.
-  /// Throws: IndexError if dense does not have one of the rows; ShapeError if it has another number of columns;
-  /// ArgumentError if the rows are not ascending. Then dense is as it was.
+  /// Throws: IndexError if dense does not have one of the rows; ShapeError if it has another number of columns, or if
+  /// rows and values differ in number; ArgumentError if the rows are not ascending. Then dense is as it was.
   /// Complexity: O(n * embedding_dim).
   template <detail::DenseOfScalar<A> M>
   void add_to(M&& dense) const;
 
   /// Adds another gradient of the same table to this one. A row that both have is this one's plus the other's.
-  /// Throws: ShapeError if they differ in columns; ArgumentError if the rows of either are not ascending.
+  /// Throws: ShapeError if they differ in columns, or rows and values of either in number; ArgumentError if the rows of either are not ascending.
   /// Complexity: O((n + m) * embedding_dim).
   SparseGradient& merge(const SparseGradient& other);
 };

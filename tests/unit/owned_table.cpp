@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <fstream>
+#include <limits>
 #include <new>
 #include <optional>
 #include <sstream>
@@ -134,30 +135,60 @@ TEST_CASE("a request for huge pages changes no element, whatever memory it is fo
   CHECK((memory.array() == 'x').all());
 }
 
-TEST_CASE("an owned table of the same shape is assigned into the memory that is there", "[owned_table]") {
-  const detail::OwnedTable<float> ones(Matrix<float>::Ones(3, 5));
-  detail::OwnedTable<float> table(Matrix<float>::Zero(3, 5));
-  const float* const memory = table.data();
-  table = ones;
-  CHECK(table.data() == memory);
-  CHECK(*table == *ones);
-  table = detail::OwnedTable<float>(Matrix<float>::Zero(5, 3));
-  table = ones;
-  CHECK(*table == *ones);
-  const detail::OwnedTable<float> moved = std::move(table);
-  CHECK(*moved == *ones);
+TEST_CASE("an owned table without memory for it is refused, an empty one takes none", "[owned_table]") {
+  constexpr Index most = (std::numeric_limits<Index>::max)();
+  CHECK_THROWS_AS(detail::OwnedTable<std::int8_t>::uninitialised(1, most), std::bad_alloc);
+  CHECK_THROWS_AS(detail::OwnedTable<float>::uninitialised(2, most), std::bad_alloc);
+  for (const auto& [rows, cols] : {std::pair<Index, Index>{0, most}, {most, 0}, {0, 0}}) {
+    const auto table = detail::OwnedTable<float>::uninitialised(rows, cols);
+    CHECK(table.rows() == rows);
+    CHECK(table.cols() == cols);
+    CHECK(table.size() == 0);
+  }
+  CHECK(Embedding<float>({}).num_embeddings() == 0);
+  CHECK(QuantizedEmbedding({}, {}, {}).num_embeddings() == 0);
 }
 
 TEST_CASE("if memory runs out while a table is assigned, it is as it was", "[owned_table]") {
-  const Embedding<float> larger(7, 4);
-  const Embedding<float> original(3, 4);
+  Embedding<float> larger(7, 4);
+  larger.mutable_grad().setConstant(2);
+  Embedding<float> original(3, 4);
+  original.mutable_grad().setConstant(1);
+  const QuantizedEmbedding larger_bytes(larger);
+  const QuantizedEmbedding original_bytes(original);
   Embedding<float> table = original;
-  if (test::counting) {
-    test::memory.failing_block = 1;
-    CHECK_THROWS_AS(table = larger, std::bad_alloc);
+  QuantizedEmbedding bytes = original_bytes;
+  const auto fails = [](std::size_t block, const auto& assign) {
+    bool failed = false;
+    test::memory.failing_block = block;
+    try {
+      assign();
+    } catch (const std::bad_alloc&) {
+      failed = true;
+    }
     test::memory.failing_block = 0;
+    return failed;
+  };
+  for (std::size_t block = 1; test::counting && block <= 2; ++block) {
+    INFO("allocation " << block);
+    CHECK(fails(block, [&] { table = larger; }));
+    CHECK(table.weight() == original.weight());
+    CHECK(table.grad() == original.grad());
   }
-  CHECK(table.weight() == original.weight());
+  for (std::size_t block = 1; test::counting && block <= 3; ++block) {
+    INFO("allocation " << block);
+    CHECK(fails(block, [&] { bytes = larger_bytes; }));
+    CHECK(bytes.values() == original_bytes.values());
+    CHECK(bytes.scales() == original_bytes.scales());
+    CHECK(bytes.offsets() == original_bytes.offsets());
+  }
   table = larger;
+  CHECK(table.weight() == larger.weight());
+  CHECK(table.grad() == larger.grad());
+  bytes = larger_bytes;
+  CHECK(bytes.values() == larger_bytes.values());
+  CHECK(bytes.scales() == larger_bytes.scales());
+  const Embedding<float>& itself = table;
+  table = itself;
   CHECK(table.weight() == larger.weight());
 }

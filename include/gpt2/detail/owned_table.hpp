@@ -7,6 +7,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
+#include <new>
 #include <utility>
 
 #include "gpt2/scalar.hpp"
@@ -48,10 +50,11 @@ class OwnedTable {
       : memory_(std::move(matrix)), rows_(memory_.rows()), cols_(memory_.cols()) {}
   /// Elements that are not initialised, nor touched yet: pages may still become huge ones.
   [[nodiscard]] static OwnedTable uninitialised(Index rows, Index cols) {
+    constexpr Index limit = (std::numeric_limits<Index>::max)() - (line - 1);
+    if (rows > 0 && cols > limit / rows) throw std::bad_alloc();
     OwnedTable table;
-    const Index size = rows * cols;
-    if (size > 0) {
-      table.memory_.resize(1, size + line - 1);
+    if (rows > 0 && cols > 0) {
+      table.memory_.resize(1, rows * cols + line - 1);
       const auto address = reinterpret_cast<std::uintptr_t>(table.memory_.data());
       table.begin_ = static_cast<Index>((0 - address) % line_bytes / sizeof(T));
       ask_for_huge_pages(table.memory_.data(), static_cast<std::size_t>(table.memory_.size()) * sizeof(T));
@@ -70,16 +73,8 @@ class OwnedTable {
 
   OwnedTable(const OwnedTable& other) : OwnedTable(copy_of(*other)) {}
   OwnedTable(OwnedTable&& other) noexcept { swap(other); }
-  OwnedTable& operator=(const OwnedTable& other) {
-    if (rows_ == other.rows_ && cols_ == other.cols_) {
-      **this = *other;  // into the existing memory
-      return *this;
-    }
-    return *this = copy_of(*other);
-  }
-  OwnedTable& operator=(OwnedTable&& other) noexcept {
-    OwnedTable taken(std::move(other));
-    swap(taken);
+  OwnedTable& operator=(OwnedTable other) noexcept {
+    swap(other);
     return *this;
   }
   ~OwnedTable() = default;

@@ -87,8 +87,8 @@ QuantizedEmbedding::QuantizedEmbedding(const Embedding<T>& embedding)
   }
 }
 
-inline QuantizedEmbedding::QuantizedEmbedding(detail::OwnedTable<std::int8_t> values, Eigen::VectorXf scales,
-                                              Eigen::VectorXf offsets)
+template <std::same_as<detail::OwnedTable<std::int8_t>> Owned>
+QuantizedEmbedding::QuantizedEmbedding(Owned values, Eigen::VectorXf scales, Eigen::VectorXf offsets)
     : values_(std::move(values)), scales_(std::move(scales)), offsets_(std::move(offsets)) {
   const auto require_numbers = [this](const char* name, const Eigen::VectorXf& numbers, float least) {
     if (numbers.size() != values_.rows()) {
