@@ -183,6 +183,16 @@ inline void prefetch(const void* line) {
 #endif
 }
 
+inline constexpr Index bytes_per_line = 64;
+
+/// Prefetches columns of a row.
+template <class T>
+void prefetch_columns(const T* row, Index first, Index size) {
+  const auto* const begin = reinterpret_cast<const char*>(row + first);
+  const Index bytes = size * Index{sizeof(T)};
+  for (Index i = 0; i < bytes; i += bytes_per_line) prefetch(begin + i);
+}
+
 /// out[i] = from[i].
 template <class S, class A>
 void widen(Index size, A* out, const S* from) {

@@ -32,7 +32,6 @@ namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 inline namespace GPT2_EMBEDDINGS_PACKETS {
 
 inline constexpr Index rows_per_group = 8;
-inline constexpr Index bytes_per_line = 64;
 inline constexpr Index lines_per_block = 4;
 
 /// Results from this size on do not stay in the caches anyway, so the caches are better left to other data.
@@ -70,14 +69,6 @@ template <class A, class T>
   T elements[packet_size<A>] = {};
   copy_some<packet_size<A>>(size, elements, row + column);
   return load_widened<Packet<A>>(elements);
-}
-
-/// Prefetches columns of a row.
-template <class T>
-void prefetch_columns(const T* row, Index first, Index size) {
-  const auto* const begin = reinterpret_cast<const char*>(row + first);
-  const Index bytes = size * Index{sizeof(T)};
-  for (Index i = 0; i < bytes; i += bytes_per_line) prefetch(begin + i);
 }
 
 /// The elements written: the sum of one element of each row, formed in A from left to right and rounded once.

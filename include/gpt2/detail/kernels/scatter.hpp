@@ -217,7 +217,8 @@ template <class I>
   return rows;
 }
 
-/// The same gradient as scatter_add() to zeros, but only the rows that occur: a SparseGradient.
+/// The same gradient as scatter_add() to zeros, but only the rows that occur: a SparseGradient. Every row is summed by
+/// one thread, in the order of its places, so it has the same bits for any number of threads.
 template <class Gradient, class I, class G, class D>
 [[nodiscard]] Gradient sparse_gradient(const IdView<I>& ids, const RowView<G>& grad_output,
                                        std::optional<Index> padding_idx, bool scale_by_freq,
@@ -234,35 +235,32 @@ template <class Gradient, class I, class G, class D>
   }
   std::sort(places.begin(), places.end());
 
-  struct Place {
-    Index row = -1;     // of the sparse gradient; -1 for padding
-    Index count = 0;    // of the row's places
-    bool first = true;  // of them
-  };
-  std::vector<Place> place_at(static_cast<std::size_t>(grad_output.rows));
-  Index unique = 0;
-  for (auto begin = places.begin(); begin != places.end(); ++unique) {
-    const auto end =
-        std::find_if(begin, places.end(), [&](const auto& p) { return p.first != begin->first; });
-    for (auto place = begin; place != end; ++place) {
-      place_at[static_cast<std::size_t>(place->second)] = {unique, end - begin, place == begin};
-    }
-    begin = end;
+  // The places of row i of the gradient are [begins[i], begins[i + 1]).
+  std::vector<std::size_t> begins;
+  begins.reserve(places.size() + 1);
+  for (std::size_t p = 0; p < places.size(); ++p) {
+    if (p == 0 || places[p].first != places[p - 1].first) begins.push_back(p);
   }
+  const auto unique = static_cast<Index>(begins.size());
+  begins.push_back(places.size());
 
   Gradient gradient{IdVector<Index>(unique), Matrix<A>(unique, grad_output.cols)};
-  for (const auto& [row, i] : places) gradient.rows[place_at[static_cast<std::size_t>(i)].row] = row;
-  // In the order of the places, like scatter_add(): reading grad_output from front to back is fastest.
   const RowView<A> values{gradient.values.data(), unique, grad_output.cols, grad_output.cols};
-  for_columns<A>(device, grad_output.rows, grad_output.cols, [&](Index first, Index last) {
-    for (Index i = 0; i < grad_output.rows; ++i) {
-      const Place& place = place_at[static_cast<std::size_t>(i)];
-      if (place.row < 0) continue;
-      const Index divisor = scale_by_freq ? place.count : 1;
-      if (place.first) {
-        begin_row(last - first, values.row(place.row) + first, grad_output.row(i) + first, divisor);
-      } else {
-        accumulate_row(last - first, values.row(place.row) + first, grad_output.row(i) + first, divisor);
+  for_rows(device, unique, grad_output.cols * 2 * Index{sizeof(A)}, [&](Index first, Index last) {
+    for (Index i = first; i < last; ++i) {
+      const std::size_t begin = begins[static_cast<std::size_t>(i)];
+      const std::size_t end = begins[static_cast<std::size_t>(i) + 1];
+      const Index divisor = scale_by_freq ? static_cast<Index>(end - begin) : 1;
+      gradient.rows[i] = places[begin].first;
+      for (std::size_t p = begin; p < end; ++p) {
+        if (p + 1 < places.size())
+          prefetch_columns(grad_output.row(places[p + 1].second), 0, grad_output.cols);
+        const G* const from = grad_output.row(places[p].second);
+        if (p == begin) {
+          begin_row(grad_output.cols, values.row(i), from, divisor);
+        } else {
+          accumulate_row(grad_output.cols, values.row(i), from, divisor);
+        }
       }
     }
   });
