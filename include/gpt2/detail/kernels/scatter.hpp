@@ -36,7 +36,12 @@ void accumulate_row(Index size, A* out, const From* from, Index divisor) {
 /// out = 0 + from / divisor: the result of accumulate_row() for zeros, which `out` need not hold. (-0 becomes 0.)
 template <class A, class From>
 void begin_row(Index size, A* out, const From* from, Index divisor) {
-  Row<A>(out, size) = ConstRow<From>(from, size).template cast<A>() / static_cast<A>(divisor) + A{0};
+  const ConstRow<From> terms(from, size);
+  if (divisor == 1) {
+    Row<A>(out, size) = terms.template cast<A>() + A{0};
+  } else {
+    Row<A>(out, size) = terms.template cast<A>() / static_cast<A>(divisor) + A{0};
+  }
 }
 
 /// Rows of gradients, one of each of some tables, and the row to add to all of them. A row that gets nothing is null.
