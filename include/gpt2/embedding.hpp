@@ -57,7 +57,9 @@ class Embedding {
   explicit Embedding(Owned weight, const EmbeddingOptions& options = {})
       : owned_(std::move(weight)), options_(normalised(options, owned_.rows())) {}
 
+  /// A copy.
   Embedding(const Embedding&) = default;
+  /// Leaves an empty table.
   Embedding(Embedding&&) noexcept = default;
   /// If memory runs out, the table is as it was.
   Embedding& operator=(const Embedding& other) { return *this = Embedding(other); }

@@ -50,7 +50,9 @@ class QuantizedEmbedding {
   template <std::same_as<detail::OwnedTable<std::int8_t>> Owned>  // a template, so that {} is an empty matrix
   QuantizedEmbedding(Owned values, Eigen::VectorXf scales, Eigen::VectorXf offsets);
 
+  /// A copy.
   QuantizedEmbedding(const QuantizedEmbedding&) = default;
+  /// Leaves an empty table.
   QuantizedEmbedding(QuantizedEmbedding&&) noexcept = default;
   /// If memory runs out, the table is as it was.
   QuantizedEmbedding& operator=(const QuantizedEmbedding& other) { return *this = QuantizedEmbedding(other); }
