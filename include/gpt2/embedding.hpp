@@ -62,7 +62,10 @@ class Embedding {
   /// Leaves an empty table.
   Embedding(Embedding&&) noexcept = default;
   /// If memory runs out, the table is as it was.
-  Embedding& operator=(const Embedding& other) { return *this = Embedding(other); }
+  Embedding& operator=(const Embedding& other) {
+    *this = Embedding(other);
+    return *this;
+  }
   Embedding& operator=(Embedding&&) noexcept = default;
   ~Embedding() = default;
 
