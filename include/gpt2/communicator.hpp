@@ -38,7 +38,8 @@ class GPT2_EMBEDDINGS_VISIBLE MpiError : public Error {
 
   /// The MPI function that failed; empty if none did.
   [[nodiscard]] const std::string& function() const noexcept { return details_->function; }
-  /// The error class of MPI; MPI_ERR_OTHER if no function failed.
+  /// The error class of MPI. If no function failed: MPI_ERR_COMM for a communicator that cannot be used, otherwise
+  /// MPI_ERR_OTHER.
   [[nodiscard]] int code() const noexcept { return details_->code; }
 
  private:

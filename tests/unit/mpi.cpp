@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// The layers over several ranks against the same ones in one process. A program of its own, because MPI starts its
-// ranks: each runs all tests, and says which of them were wrong.
+// The layers over several ranks against the same ones in one process.
 
 #define EIGEN_USE_THREADS
 #include <atomic>
@@ -20,10 +19,10 @@
 #include <new>
 #include <random>
 #include <string>
-#include <thread>
 #include <type_traits>
-#include <typeinfo>
 #include <vector>
+
+#include "ranks.hpp"
 
 namespace {
 
@@ -63,17 +62,6 @@ using gpt2::Matrix;
 using gpt2::OnRank;
 using Ids = gpt2::IdMatrix<std::int64_t>;
 
-int failures = 0;
-int world_rank = 0;
-std::string test_name;
-
-void check(bool is_true, const char* what, int line) {
-  if (is_true) return;
-  ++failures;
-  std::fprintf(stderr, "rank %d: line %d: %s: not true: %s\n", world_rank, line, test_name.c_str(), what);
-}
-#define CHECK(...) check((__VA_ARGS__), #__VA_ARGS__, __LINE__)
-
 template <class A, class B>
 bool same_bits(const A& a, const B& b) {
   if (a.rows() != b.rows() || a.cols() != b.cols()) return false;
@@ -90,24 +78,6 @@ template <class T>
 bool same_bits(const gpt2::Tensor3<T>& a, const gpt2::Tensor3<T>& b) {
   return a.dimensions() == b.dimensions() && same_bits(gpt2::as_matrix(a), gpt2::as_matrix(b));
 }
-
-/// The error that an action throws on this rank; fails if it throws none or one of another type.
-template <class E>
-std::string expect_error(const std::function<void()>& action, int rank, int line) {
-  try {
-    action();
-  } catch (const OnRank<E>& error) {
-    check(typeid(error) == typeid(OnRank<E>), "the error's type", line);
-    check(error.rank() == rank, "the error's rank", line);
-    return error.what();
-  } catch (const std::exception& error) {
-    check(false, error.what(), line);
-    return "";
-  }
-  check(false, "an error was thrown", line);
-  return "";
-}
-#define TEXT_OF(E, rank, ...) expect_error<gpt2::E>([&] { (void)(__VA_ARGS__); }, rank, __LINE__)
 
 template <class T>
 Matrix<T> drawn(Index rows, Index cols, std::uint64_t seed) {
@@ -614,9 +584,6 @@ void test_arguments(const Communicator& comm, Batch batch) {
   CHECK(TEXT_OF(ArgumentError, last,
                 gpt2::ShardedEmbedding<T>(comm, batch, gpt2::Embedding<T>(1, 2, own_options)))
             .starts_with("[gpt2.argument_error] " + who + "padding_idx = 0"));
-  CHECK(
-      TEXT_OF(ArgumentError, last, Communicator(comm.get(), {.max_message_bytes = wrong ? 0U : 5U}))
-          .starts_with("[gpt2.argument_error] " + who + "max_message_bytes = 0 is outside [1, 2147483647]"));
   gpt2::GPT2Config config{
       .vocab_size = 20, .n_positions = 9, .n_embd = 6, .n_layer = wrong ? 0 : 1, .n_head = 1};
   CHECK(TEXT_OF(ConfigError, last, gpt2::ShardedGPT2Embeddings<T>(comm, batch, config)) ==
@@ -693,25 +660,6 @@ void test_messages_do_not_meet(const Communicator& comm) {
   if (comm.rank() == 1) MPI_Send(&sent, 1, MPI_INT, 0, 5, MPI_COMM_WORLD);
   MPI_Wait(&request, MPI_STATUS_IGNORE);
   CHECK(comm.rank() != 0 || value == 17);
-}
-
-void test_local_errors() {
-  const auto text_of = [](const std::function<void()>& action) -> std::string {
-    try {
-      action();
-    } catch (const gpt2::MpiError& error) {
-      return typeid(error) == typeid(gpt2::MpiError) ? error.what() : "";
-    }
-    return "";
-  };
-  CHECK(text_of([] { (void)Communicator(MPI_COMM_NULL); }).find("MPI_COMM_NULL") != std::string::npos);
-  int level = 0;
-  MPI_Query_thread(&level);
-  if (level < MPI_THREAD_SERIALIZED) {
-    std::string text;
-    std::thread([&] { text = text_of([] { (void)Communicator(MPI_COMM_SELF); }); }).join();
-    CHECK(text.find("MPI_THREAD_SERIALIZED") != std::string::npos);
-  }
 }
 
 void test_parts() {
@@ -844,46 +792,21 @@ void test_memory_of_checkpoints(const Communicator& comm, const std::filesystem:
   }
 }
 
-template <class Body>
-void run(const char* name, const Body& body) {
-  test_name = name;
-  if (std::getenv("GPT2_MPI_VERBOSE") != nullptr && world_rank == 0) std::fprintf(stderr, "%s\n", name);
-  try {
-    body();
-  } catch (const std::exception& error) {
-    check(false, error.what(), __LINE__);
-    MPI_Abort(MPI_COMM_WORLD, 1);  // the other ranks would wait
-  }
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
-  bool refused = false;
-  try {
-    (void)Communicator(MPI_COMM_WORLD);
-  } catch (const gpt2::MpiError& error) {
-    refused =
-        std::string(error.what()).find("MPI_Init_thread") != std::string::npos && error.function().empty();
-  }
   int level = 0;
   MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &level);
   MPI_Comm_rank(MPI_COMM_WORLD, &world_rank);
-  test_name = "before MPI_Init_thread";
-  CHECK(refused);
   int all_failures = 0;
-  std::optional<Communicator> left;
   std::optional<gpt2::ShardedEmbedding<float>> left_table;
   {
     const Communicator comm(MPI_COMM_WORLD);
     const Communicator small(MPI_COMM_WORLD, {.max_message_bytes = 5});
-    left = comm;
     left_table.emplace(comm, Batch::own, 10, 2);
-    CHECK(comm.max_message_bytes() == std::size_t{1} << 30 && small.max_message_bytes() == 5);
     const std::string only = argc > 1 ? argv[1] : "";
     if (only != "faults") {
       run("parts", test_parts);
-      run("errors that are thrown where they occur", test_local_errors);
       run("float", [&] { test_scalar<float>(comm, {Batch::same, Batch::own}); });
       run("double", [&] { test_scalar<double>(comm, {Batch::own}); });
       run("half", [&] { test_scalar<Eigen::half>(comm, {Batch::own}); });
@@ -915,8 +838,7 @@ int main(int argc, char** argv) {
         test_memory(comm, Batch::own, GradientOrder::ranks,
                     {"backward", "sparse_backward", "backward of the sum"});
       });
-    MPI_Allreduce(&failures, &all_failures, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
-    if (world_rank == 0) std::printf("%d ranks, %d failures\n", comm.size(), all_failures);
+    all_failures = failures_of_all_ranks();
   }
   MPI_Finalize();
   bool is_refused = false;

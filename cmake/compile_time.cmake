@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 #
-# Headers that many programs of this build begin with, compiled once. Not under ccache, which keeps its results by the
-# text of a file with all that it includes, and would find nothing again.
+# What takes less time to compile.
+#
+# Headers that many programs of this build begin with are compiled once. Not under ccache, which keeps its results by
+# the text of a file with all that it includes, and would find nothing again.
 
 # gpt2_embeddings_precompile(<name> <header>...): an object library from which programs take the headers. It must be
 # compiled with the same options as they are.
@@ -19,4 +21,12 @@ function(gpt2_embeddings_begins_with target name)
   if(NOT CMAKE_CXX_COMPILER_LAUNCHER MATCHES "ccache")
     target_precompile_headers(${target} REUSE_FROM ${name})
   endif()
+endfunction()
+
+# gpt2_embeddings_optimise_less(<target>): -O1 where a release has more.
+function(gpt2_embeddings_optimise_less target)
+  target_compile_options(${target} PRIVATE
+    $<$<AND:$<CONFIG:Release>,$<CXX_COMPILER_ID:GNU,Clang,AppleClang>>:-O1>
+    # GCC 12's analysis at -O1 takes Eigen's uninitialised memory for a mistake.
+    $<$<AND:$<CONFIG:Release>,$<CXX_COMPILER_ID:GNU>>:-Wno-maybe-uninitialized>)
 endfunction()
