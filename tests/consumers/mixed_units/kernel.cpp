@@ -5,5 +5,7 @@
 
 #include <gpt2/detail/kernels/dot_products.hpp>
 
-template void gpt2::detail::CompiledProducts<float>::write<1, gpt2::detail::rows_per_step, float>(
-    gpt2::Index, const float* const*, const float* const*, float*, unsigned);
+template void gpt2::detail::CompiledProducts<float>::write<1, gpt2::detail::rows_for_few_states, false,
+                                                           float>(gpt2::Index, const float* const*,
+                                                                  const float* const*, const float* const*,
+                                                                  float*);

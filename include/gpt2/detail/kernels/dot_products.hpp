@@ -6,6 +6,7 @@
 /// the table, once. Eigen's matrix product has no fast path for half, and is slow for a few states.
 
 #include <algorithm>
+#include <array>
 #include <limits>
 #include <type_traits>
 
@@ -18,14 +19,15 @@ namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 inline namespace GPT2_EMBEDDINGS_PACKETS {
 
 /// Several rows are processed together so that memory delivers several streams; several states so that each load of a
-/// row is used more than once. Two states by six rows, or four by three, are twelve sums, which sixteen registers hold
-/// beside their terms.
-inline constexpr unsigned rows_per_step = 6;
+/// row is used more than once. As many rows and states as there are registers for their sums, beside their terms: with
+/// one or two states four rows, as more streams are not faster.
+inline constexpr Index few_states = 2;
+inline constexpr unsigned rows_for_few_states = 4;
 inline constexpr unsigned most_states_per_step = 4;
 
-/// With more states than this Eigen's matrix product is as fast, if the program is compiled for this processor.
+/// With more states than this Eigen's matrix product is as fast, unless these products have AVX2 or AVX-512.
 [[nodiscard]] inline Index most_states_for_dot_products() noexcept {
-  return runs_avx2() ? (std::numeric_limits<Index>::max)() : 128;
+  return runs_avx2() || packet_size<float> >= 16 ? (std::numeric_limits<Index>::max)() : 128;
 }
 
 /// This many states stay in the second-level cache while the rows pass through it.
@@ -35,10 +37,12 @@ inline constexpr Index states_per_pass = 32;
 template <class A>
 struct CompiledProducts {
   static constexpr Index width = packet_size<A>;
+  static constexpr unsigned rows_for_many_states = EIGEN_ARCH_DEFAULT_NUMBER_OF_REGISTERS >= 32 ? 6 : 3;
 
-  /// out[s * stride + r] = the sum of states[s][j] * rows[r][j] over the columns j, a multiple of `width`.
-  template <unsigned states_size, unsigned rows_size, class S>
-  static void write(Index cols, const A* const* states, const S* const* rows, A* out, unsigned stride) {
+  /// out[s * rows_size + r] = the sum of states[s][j] * rows[r][j] over the columns j, a multiple of `width`. The
+  /// rows `ahead` are prefetched, if asked for.
+  template <unsigned states_size, unsigned rows_size, bool prefetches, class S>
+  static void write(Index cols, const A* const* states, const S* const* rows, const S* const* ahead, A* out) {
     using Eigen::internal::ploadu;
     using Eigen::internal::pmadd;
     using Eigen::internal::predux;
@@ -51,7 +55,9 @@ struct CompiledProducts {
       for (unsigned s = 0; s < states_size; ++s) state[s] = ploadu<Packet<A>>(states[s] + column);
       GPT2_EMBEDDINGS_UNROLL
       for (unsigned r = 0; r < rows_size; ++r) {
-        const auto row = load_widened<Packet<A>>(rows[r] + column);
+        auto row = load_widened<Packet<A>>(rows[r] + column);
+        if constexpr (states_size > 1) keep_in_register(row);
+        if constexpr (prefetches) prefetch(ahead[r] + column);
         GPT2_EMBEDDINGS_UNROLL
         for (unsigned s = 0; s < states_size; ++s) sums[s][r] = pmadd(state[s], row, sums[s][r]);
       }
@@ -59,7 +65,7 @@ struct CompiledProducts {
     GPT2_EMBEDDINGS_UNROLL
     for (unsigned s = 0; s < states_size; ++s) {
       GPT2_EMBEDDINGS_UNROLL
-      for (unsigned r = 0; r < rows_size; ++r) out[s * stride + r] = predux(sums[s][r]);
+      for (unsigned r = 0; r < rows_size; ++r) out[s * rows_size + r] = predux(sums[s][r]);
     }
   }
 };
@@ -68,10 +74,11 @@ struct CompiledProducts {
 /// The same on a processor with AVX2 and FMA.
 struct Avx2Products {
   static constexpr Index width = 8;
+  static constexpr unsigned rows_for_many_states = 3;
 
-  template <unsigned states_size, unsigned rows_size, class S>
+  template <unsigned states_size, unsigned rows_size, bool prefetches, class S>
   GPT2_EMBEDDINGS_AVX2_FMA static void write(Index cols, const float* const* states, const S* const* rows,
-                                             float* out, unsigned stride) {
+                                             const S* const* ahead, float* out) {
     EightFloats sums[states_size][rows_size] = {};
     for (Index column = 0; column < cols; column += width) {
       EightFloats state[states_size];
@@ -80,6 +87,7 @@ struct Avx2Products {
       GPT2_EMBEDDINGS_UNROLL
       for (unsigned r = 0; r < rows_size; ++r) {
         const EightFloats row = load_eight(rows[r] + column);
+        if constexpr (prefetches) prefetch(ahead[r] + column);
         GPT2_EMBEDDINGS_UNROLL
         for (unsigned s = 0; s < states_size; ++s) sums[s][r] = multiply_add(state[s], row, sums[s][r]);
       }
@@ -87,64 +95,80 @@ struct Avx2Products {
     GPT2_EMBEDDINGS_UNROLL
     for (unsigned s = 0; s < states_size; ++s) {
       GPT2_EMBEDDINGS_UNROLL
-      for (unsigned r = 0; r < rows_size; ++r) out[s * stride + r] = sum_of(sums[s][r]);
+      for (unsigned r = 0; r < rows_size; ++r) out[s * rows_size + r] = sum_of(sums[s][r]);
     }
   }
 };
 #endif
 
-/// The same for 1 to most_states_per_step states, the rows of a step, and any number of columns. The sums of a
-/// state are rows_per_step apart.
-template <class Products, unsigned states_size, class S, class A>
-void write_products(Index cols, const A* const* states, const S* const* rows, A* out) {
-  constexpr unsigned rows_size = states_size <= 2 ? rows_per_step : rows_per_step / 2;
+/// The same for any number of columns.
+template <class Products, unsigned states_size, unsigned rows_size, bool prefetches, class S, class A>
+void write_products(Index cols, const A* const* states, const S* const* rows, const S* const* ahead, A* out) {
   const Index whole = cols - cols % Products::width;
-  for (unsigned first = 0; first < rows_per_step; first += rows_size) {
-    Products::template write<states_size, rows_size>(whole, states, rows + first, out + first, rows_per_step);
-  }
+  Products::template write<states_size, rows_size, prefetches>(whole, states, rows, ahead, out);
   for (Index column = whole; column < cols; ++column) {
     for (unsigned s = 0; s < states_size; ++s) {
-      for (unsigned r = 0; r < rows_per_step; ++r) {
-        out[s * rows_per_step + r] += states[s][column] * static_cast<A>(widened(rows[r][column]));
+      for (unsigned r = 0; r < rows_size; ++r) {
+        A& sum = out[s * rows_size + r];
+        sum = multiply_add(states[s][column], static_cast<A>(widened(rows[r][column])), sum);
       }
     }
   }
 }
-template <class Products, class S, class A>
-void write_products(Index states_size, Index cols, const A* const* states, const S* const* rows, A* out) {
+/// The same for 1 to most_states_per_step states.
+template <class Products, unsigned rows_size, bool prefetches, class S, class A>
+void write_products(Index states_size, Index cols, const A* const* states, const S* const* rows,
+                    const S* const* ahead, A* out) {
   switch (states_size) {
     case 1:
-      return write_products<Products, 1>(cols, states, rows, out);
+      return write_products<Products, 1, rows_size, prefetches>(cols, states, rows, ahead, out);
     case 2:
-      return write_products<Products, 2>(cols, states, rows, out);
+      return write_products<Products, 2, rows_size, prefetches>(cols, states, rows, ahead, out);
     case 3:
-      return write_products<Products, 3>(cols, states, rows, out);
+      return write_products<Products, 3, rows_size, prefetches>(cols, states, rows, ahead, out);
     default:
-      return write_products<Products, 4>(cols, states, rows, out);
+      return write_products<Products, 4, rows_size, prefetches>(cols, states, rows, ahead, out);
   }
 }
 
 /// See dot_products().
-template <class Products, class S, class A>
+template <class Products, unsigned rows_size, class S, class A>
 void form_dot_products(const RowView<const A>& states, const RowView<const S>& rows, const RowView<A>& out) {
   // The rows of a step lie far apart, so that each of their streams continues in the next step.
-  const Index steps = (rows.rows + Index{rows_per_step} - 1) / Index{rows_per_step};
-  for (Index step = 0; step < steps; ++step) {
-    const S* row[rows_per_step];
-    for (unsigned r = 0; r < rows_per_step; ++r) {
+  const Index steps = (rows.rows + Index{rows_size} - 1) / Index{rows_size};
+  const auto rows_of_step = [&](Index step) {
+    std::array<const S*, rows_size> row;
+    for (unsigned r = 0; r < rows_size; ++r) {
       row[r] = rows.row((std::min)(step + static_cast<Index>(r) * steps, rows.rows - 1));
     }
+    return row;
+  };
+  for (Index step = 0; step < steps; ++step) {
+    const auto row = rows_of_step(step);
+    const auto next = rows_of_step(step + 1);
     for (Index first = 0; first < states.rows; first += Index{most_states_per_step}) {
       const Index size = (std::min)(Index{most_states_per_step}, states.rows - first);
       const A* state[most_states_per_step] = {};
       for (Index s = 0; s < size; ++s) state[s] = states.row(first + s);
-      A products[most_states_per_step * rows_per_step];
-      write_products<Products>(size, rows.cols, state, row, products);
+      A products[most_states_per_step * rows_size];
+      // The first states bring the rows into the caches. Memory would have nothing to do while the last ones use them.
+      const bool prefetches = first > 0 && first + size == states.rows;
+      const auto write = prefetches ? write_products<Products, rows_size, true, S, A>
+                                    : write_products<Products, rows_size, false, S, A>;
+      write(size, rows.cols, state, row.data(), next.data(), products);
       for (Index s = 0; s < size; ++s) {
-        const A* product = products + s * Index{rows_per_step};
+        const A* product = products + s * Index{rows_size};
         for (Index to = step; to < rows.rows; to += steps) out.row(first + s)[to] = *product++;
       }
     }
+  }
+}
+template <class Products, class S, class A>
+void form_dot_products(const RowView<const A>& states, const RowView<const S>& rows, const RowView<A>& out) {
+  if (states.rows <= few_states) {
+    form_dot_products<Products, rows_for_few_states>(states, rows, out);
+  } else {
+    form_dot_products<Products, Products::rows_for_many_states>(states, rows, out);
   }
 }
 

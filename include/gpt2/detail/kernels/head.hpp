@@ -47,8 +47,10 @@ void finish_products(const RowView<S>& /*rows*/, Index /*first*/, const RowView<
 /// The tiles of the head's work. The defaults keep a tile and its operands in the second-level cache, unless a BLAS
 /// forms it, and the logits of a round at 2 MiB, or one tile's width if there are very many states.
 struct HeadTiling {
-  Index states = uses_blas ? 1024 : 256;    ///< of a tile
-  Index rows = uses_blas ? 1024 : 256;      ///< of a tile: rows of the table, columns of logits
+  Index states = uses_blas ? 1024 : 256;  ///< of a tile
+  Index rows = uses_blas ? 1024 : 256;    ///< of a tile: rows of the table, columns of logits
+  Index hidden =
+      uses_blas ? 1024 : 96;  ///< columns of a tile of the states' gradient: enough tiles for threads
   Index bytes_per_round = Index{2} << 20U;  ///< of logits in memory, if a vocabulary is processed in rounds
   /// Tiles of at most this many states are formed by dot_products(), others by Eigen's product.
   Index states_for_dot_products = uses_blas ? 16 : most_states_for_dot_products();
@@ -124,7 +126,7 @@ template <class A>
 template <class A>
 [[nodiscard]] A capped_derivative(A capped_logit, A cap) {
   const A tanh = capped_logit / cap;
-  return 1 - tanh * tanh;
+  return multiply_add(-tanh, tanh, A(1));
 }
 
 /// Turns products with a table's stored elements into logits. `first` is the row of the table that the first column
@@ -213,13 +215,12 @@ void add_head_gradients(const Head<RowView<S>>& head, const RowView<const A>& st
                         const RowView<const A>& grad_logits, const RowView<A>& grad_hidden,
                         const RowView<A>& grad, const HeadTiling& tiling, const D& device) {
   const Index depth = states.cols;
-  // Bands of columns as wide as tiles are high, so that there are enough tiles for many threads.
-  const Tiles hidden_tiles{states.rows, depth, tiling.states, tiling.rows};
-  for_products(device, true, hidden_tiles.size(), tiling.rows * tiling.states * grad_logits.cols,
+  const Tiles hidden_tiles{states.rows, depth, tiling.states, tiling.hidden};
+  for_products(device, true, hidden_tiles.size(), tiling.hidden * tiling.states * grad_logits.cols,
                [&](Index begin, Index end) {
                  Matrix<A> storage;
                  // The sums of a round, before they are added to those of all rounds.
-                 Matrix<A> sums((std::min)(tiling.states, states.rows), (std::min)(tiling.rows, depth));
+                 Matrix<A> sums((std::min)(tiling.states, states.rows), (std::min)(tiling.hidden, depth));
                  for (Index t = begin; t < end; ++t) {
                    const Tile tile = hidden_tiles[t];
                    const RowView<A> round{sums.data(), tile.rows, tile.cols, sums.cols()};

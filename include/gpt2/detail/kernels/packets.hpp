@@ -7,6 +7,8 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
+#include <concepts>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -61,6 +63,17 @@ inline constexpr Index packet_size = Eigen::internal::unpacket_traits<Packet<A>>
 [[nodiscard]] inline float widened(std::int8_t x) noexcept { return static_cast<float>(x); }
 [[nodiscard]] inline float widened(float x) noexcept { return x; }
 [[nodiscard]] inline double widened(double x) noexcept { return x; }
+
+/// a * b + c, rounded once if the processor can do that. GCC would decide it anew for each copy of a function, and
+/// threads would form other bits.
+template <std::floating_point A>
+[[nodiscard]] A multiply_add(A a, A b, A c) noexcept {
+#ifdef __FP_FAST_FMA
+  return std::fma(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
 
 /// The values of as many stored scalars as a register holds, at any address. Types without a specialisation below are
 /// converted one by one.
@@ -173,6 +186,14 @@ inline void stream(double* out, const __m256d& value) { _mm256_stream_pd(out, va
 inline void stream(float* out, const __m512& value) { _mm512_stream_ps(out, value); }
 inline void stream(double* out, const __m512d& value) { _mm512_stream_pd(out, value); }
 #endif
+
+/// Keeps a packet in its register: GCC would load it anew for each use, which takes longer than a use with AVX-512.
+template <class P>
+void keep_in_register([[maybe_unused]] P& packet) {
+#if defined(EIGEN_VECTORIZE_AVX512) && defined(__GNUC__) && !defined(__clang__)
+  __asm__("" : "+v"(packet));
+#endif
+}
 
 /// Prefetches a cache line.
 inline void prefetch(const void* line) {

@@ -70,7 +70,7 @@ void add_small_product(const Factor& factor, const RowView<const A>& rows, const
     }
     for (; j < out.cols; ++j) {
       A sum(0);
-      for (Index k = 0; k < rows.rows; ++k) sum += factor(i, k) * rows.row(k)[j];
+      for (Index k = 0; k < rows.rows; ++k) sum = multiply_add(A(factor(i, k)), A(rows.row(k)[j]), sum);
       to[j] += sum;
     }
   }

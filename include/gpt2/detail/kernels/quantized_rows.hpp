@@ -57,7 +57,7 @@ inline void finish_products(const QuantizedRows& rows, Index first, const RowVie
     for (Index j = 0; j < products.cols; ++j) {
       const auto scale = static_cast<double>(rows.scales[first + j]);
       const double scaled = scale > 0 ? scale * static_cast<double>(row[j]) : 0;
-      row[j] = static_cast<float>(scaled + static_cast<double>(rows.offsets[first + j]) * sum);
+      row[j] = static_cast<float>(multiply_add(static_cast<double>(rows.offsets[first + j]), sum, scaled));
     }
   }
 }

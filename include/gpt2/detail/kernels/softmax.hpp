@@ -137,7 +137,9 @@ void transform_packets(A* row, Index size, const F& f) {
 /// row[j] = exp(row[j] - max) * factor, times the derivative of a soft cap if there is one.
 template <class A>
 void differentiate_packets(A* row, Index size, A max, A factor, A soft_cap) {
+  using Eigen::internal::pmadd;
   using Eigen::internal::pmul;
+  using Eigen::internal::pnegate;
   using Eigen::internal::pset1;
   using Eigen::internal::psub;
   const auto maxima = pset1<Packet<A>>(max);
@@ -151,7 +153,7 @@ void differentiate_packets(A* row, Index size, A max, A factor, A soft_cap) {
     const auto ones = pset1<Packet<A>>(A(1));
     transform_packets(row, size, [&](const Packet<A>& logits) {
       const auto tanh = Eigen::internal::pdiv(logits, caps);
-      return pmul(pmul(exponentials<A>(psub(logits, maxima)), factors), psub(ones, pmul(tanh, tanh)));
+      return pmul(pmul(exponentials<A>(psub(logits, maxima)), factors), pmadd(pnegate(tanh), tanh, ones));
     });
   }
 }
@@ -224,7 +226,8 @@ void add_loss_gradients(const Head<RowView<S>>& head, const RowView<const A>& st
         if (label >= 0 && label < logits.cols) {
           const A derivative =
               head.logit_soft_cap > 0 ? capped_derivative(own.label_logit, head.logit_soft_cap) : A(1);
-          logits.row(i)[label] -= static_cast<A>(weight) * derivative;
+          A& gradient = logits.row(i)[label];
+          gradient = multiply_add(static_cast<A>(-weight), derivative, gradient);
         }
       }
     });
