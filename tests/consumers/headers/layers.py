@@ -28,7 +28,7 @@ ROWS = [
     ["gpt2*"],
     ["communicator", "mpi*"],
 ]
-LONGEST = 330  # lines of a public header
+LONGEST = 315  # lines of a public header
 UMBRELLA, APART = "gpt2.hpp", {"communicator.hpp", "mpi.hpp"}
 
 LAYER = {}  # public header -> (row, step)

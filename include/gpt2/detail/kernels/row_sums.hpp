@@ -317,12 +317,16 @@ void write_rows(const SequenceShape& shape, const RowView<To>& out, const D& dev
   for_rows(device, shape.size(), bytes_per_row, [&](Index first, Index last) {
     Index place = first < last ? first / shape.batch : 0;
     Index sequence = first - place * shape.batch;
+    const auto task_here = [&]() -> Task {
+      return {out.row(sequence * shape.seq_length + place), {sources(sequence, place)...}};
+    };
+    if (!streaming && last - first == 1) return task_here().template write<Op, false>(0, out.cols);
     Index i = first;
     const auto next_group = [&](std::array<Task, std::size_t{rows_per_group}>& tasks) {
       const auto group =
           std::span(tasks).first(static_cast<std::size_t>((std::min)(rows_per_group, last - i)));
       for (Task& task : group) {
-        task = {out.row(sequence * shape.seq_length + place), {sources(sequence, place)...}};
+        task = task_here();
         if (++sequence == shape.batch) {
           sequence = 0;
           ++place;
