@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 #
-# What takes less time to compile.
+# How tests and examples are compiled in less time.
 #
 # Headers that many programs of this build begin with are compiled once. Not under ccache, which keeps its results by
 # the text of a file with all that it includes, and would find nothing again.
@@ -23,8 +23,14 @@ function(gpt2_embeddings_begins_with target name)
   endif()
 endfunction()
 
-# gpt2_embeddings_optimise_less(<target>): -O1 where a release has more.
+option(GPT2_EMBEDDINGS_QUICK_BUILD
+  "Compile the unit tests of a room together, and examples with -O1: half the time, of all tests" OFF)
+
+# gpt2_embeddings_optimise_less(<target>): -O1 where a release has more, unless it is made for a processor.
 function(gpt2_embeddings_optimise_less target)
+  if(CMAKE_CXX_FLAGS MATCHES "-march=")
+    return()
+  endif()
   target_compile_options(${target} PRIVATE
     $<$<AND:$<CONFIG:Release>,$<CXX_COMPILER_ID:GNU,Clang,AppleClang>>:-O1>
     # GCC 12's analysis at -O1 takes Eigen's uninitialised memory for a mistake.

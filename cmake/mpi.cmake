@@ -67,9 +67,7 @@ function(gpt2_embeddings_mpi_program name file)
     # Our headers not by the imported target, whose headers are the system's: those have no warnings, nor lines to count.
     target_link_libraries(${name}_${mpi} PRIVATE gpt2::embeddings mpi_${mpi} Threads::Threads)
     gpt2_embeddings_warnings(${name}_${mpi})
-    if(NOT MSVC AND NOT CMAKE_BUILD_TYPE STREQUAL "Debug")
-      target_compile_options(${name}_${mpi} PRIVATE -O1)  # no kernel depends on it
-    endif()
+    gpt2_embeddings_optimise_less(${name}_${mpi})
   endforeach()
 endfunction()
 

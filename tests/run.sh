@@ -15,7 +15,7 @@ need_command pkg-config pkg-config
 need_file 'Catch2 2.13 or 3' catch2 include/catch2/catch.hpp include/catch2/catch_all.hpp
 install_missing
 
-configure release -DGPT2_EMBEDDINGS_BUILD_TESTS=ON -DGPT2_EMBEDDINGS_JOIN_UNIT_TESTS=ON "$@"
+configure release -DGPT2_EMBEDDINGS_BUILD_TESTS=ON -DGPT2_EMBEDDINGS_QUICK_BUILD=ON "$@"
 build release
 step 'testing'
 ctest --preset release --parallel "$processors"

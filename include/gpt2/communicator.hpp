@@ -100,7 +100,8 @@ class Channel;
 class Communicator {
  public:
   /// Collective over users.
-  /// Throws: ArgumentError if max_message_bytes is outside its range; local MpiError if users is MPI_COMM_NULL or an
+  /// Throws: ArgumentError if max_message_bytes is outside its range, or not the same on all ranks; local MpiError if MPI
+  /// is not initialised, has been finalised or may not be called by this thread, or if users is MPI_COMM_NULL or an
   /// intercommunicator.
   explicit Communicator(MPI_Comm users, const CommunicatorOptions& options = {});
 

@@ -189,7 +189,7 @@ TEST_CASE("a sparse gradient takes memory for its rows, and nothing for the tabl
   Matrix<float> dense = Matrix<float>::Zero(vocab_size, cols);
   CHECK(allocations_of([&] { sparse.add_to(dense); }).blocks == 0);
   const Allocations merged = allocations_of([&] { sparse.merge(sparse); });
-  CHECK(merged.bytes <= 3 * unique * row_bytes + 1024);  // for alignment
+  CHECK(merged.bytes <= 3 * unique * row_bytes + 1024);  // of alignment
 }
 
 }  // namespace allocations_tests

@@ -20,7 +20,8 @@ using gpt2::Communicator;
 using gpt2::MpiError;
 using gpt2::OnRank;
 
-/// The text of the MpiError that an action throws on this rank, whatever the others do; empty if it throws another.
+/// The text of the MpiError that an action throws on this rank, whatever the others do; empty if it throws nothing, an
+/// OnRank, or an error with a function or of another code.
 std::string local_error(const std::function<void()>& action, int code = MPI_ERR_OTHER) {
   try {
     action();

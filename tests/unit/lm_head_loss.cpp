@@ -112,7 +112,7 @@ TEMPLATE_TEST_CASE("the loss and its gradients agree however states and vocabula
       double loss = 0;
       for (const auto& own : softmax) loss += own.loss() / n;
       INFO("chunks of " << plan.states << ", rounds of " << plan.columns << ", tiles of " << tiling.states
-                        << " x " << tiling.rows << " and " << tiling.hidden
+                        << " x " << tiling.rows << " and " << tiling.hidden_cols
                         << (plan.keeps_all ? ", kept" : ""));
       CHECK(std::abs(loss - double{expected.loss}) <= tolerance<T> * double{expected.loss} / 10);
       CHECK(relative_error(grad_hidden, expected.grad_hidden) < tolerance<T>);
@@ -122,7 +122,7 @@ TEMPLATE_TEST_CASE("the loss and its gradients agree however states and vocabula
       for (const Index rows : {1, 37, 300, 5000}) {
         for (const bool keeps_all : {false, true}) {
           check({n, rows, keeps_all}, {.states = states, .rows = rows});
-          check({states, 2 * rows, keeps_all}, {.states = 5, .rows = rows, .hidden = 4});
+          check({states, 2 * rows, keeps_all}, {.states = 5, .rows = rows, .hidden_cols = 4});
         }
       }
     }

@@ -48,11 +48,15 @@ void run(const char* name, const Body& body) {
     body();
   } catch (const std::exception& error) {
     check(false, error.what(), __LINE__);
-    MPI_Abort(MPI_COMM_WORLD, 1);  // the other ranks would wait
+    int is_initialized = 0;
+    int is_finalized = 0;
+    MPI_Initialized(&is_initialized);
+    MPI_Finalized(&is_finalized);
+    if (is_initialized != 0 && is_finalized == 0) MPI_Abort(MPI_COMM_WORLD, 1);  // the other ranks would wait
   }
 }
 
-/// The failures of all ranks, which the first one prints. The last thing before MPI_Finalize.
+/// The failures of all ranks so far, which the first one prints. Collective.
 inline int failures_of_all_ranks() {
   int ranks = 0;
   int all = 0;

@@ -76,6 +76,8 @@ TEMPLATE_TEST_CASE("rows and their sums are what plain loops write", "[row_sums]
                    Eigen::bfloat16) {
   check_sums<TestType, TestType>(3, 5);  // groups that neither batch nor sequence divides
   check_sums<TestType, Accumulator<TestType>>(1, 9);
+  check_sums<TestType, TestType>(1, 1);  // a row alone
+  check_sums<TestType, Accumulator<TestType>>(1, 1);
 }
 
 TEST_CASE("half and bfloat16 are widened to double", "[row_sums]") {

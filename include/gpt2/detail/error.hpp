@@ -2,7 +2,7 @@
 #pragma once
 
 /// \file
-/// How errors say a number, a shape and a place, and how they keep their details.
+/// The text of numbers, shapes and places in errors, and the storage of their details.
 
 #include <array>
 #include <charconv>

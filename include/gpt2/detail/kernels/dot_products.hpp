@@ -19,13 +19,14 @@ namespace gpt2::inline GPT2_EMBEDDINGS_ABI::detail {
 inline namespace GPT2_EMBEDDINGS_PACKETS {
 
 /// Several rows are processed together so that memory delivers several streams; several states so that each load of a
-/// row is used more than once. As many rows and states as there are registers for their sums, beside their terms: with
-/// one or two states four rows, as more streams are not faster.
-inline constexpr Index few_states = 2;
+/// row is used more than once. A step has as many rows and states as the registers can hold sums for, beside the terms.
+/// One or two states take four rows: more streams are not faster.
+inline constexpr unsigned few_states = 2;
 inline constexpr unsigned rows_for_few_states = 4;
 inline constexpr unsigned most_states_per_step = 4;
 
-/// With more states than this Eigen's matrix product is as fast, unless these products have AVX2 or AVX-512.
+/// With more states than this Eigen's matrix product is as fast, unless it has narrower registers than these products, or
+/// both have AVX-512.
 [[nodiscard]] inline Index most_states_for_dot_products() noexcept {
   return runs_avx2() || packet_size<float> >= 16 ? (std::numeric_limits<Index>::max)() : 128;
 }
@@ -44,7 +45,6 @@ struct CompiledProducts {
   template <unsigned states_size, unsigned rows_size, bool prefetches, class S>
   static void write(Index cols, const A* const* states, const S* const* rows, const S* const* ahead, A* out) {
     using Eigen::internal::ploadu;
-    using Eigen::internal::pmadd;
     using Eigen::internal::predux;
     using Eigen::internal::pset1;
     Packet<A> sums[states_size][rows_size];
@@ -59,7 +59,7 @@ struct CompiledProducts {
         if constexpr (states_size > 1) keep_in_register(row);
         if constexpr (prefetches) prefetch(ahead[r] + column);
         GPT2_EMBEDDINGS_UNROLL
-        for (unsigned s = 0; s < states_size; ++s) sums[s][r] = pmadd(state[s], row, sums[s][r]);
+        for (unsigned s = 0; s < states_size; ++s) sums[s][r] = multiply_add(state[s], row, sums[s][r]);
       }
     }
     GPT2_EMBEDDINGS_UNROLL
@@ -115,25 +115,24 @@ void write_products(Index cols, const A* const* states, const S* const* rows, co
     }
   }
 }
-/// The same for 1 to most_states_per_step states.
-template <class Products, unsigned rows_size, bool prefetches, class S, class A>
-void write_products(Index states_size, Index cols, const A* const* states, const S* const* rows,
-                    const S* const* ahead, A* out) {
-  switch (states_size) {
-    case 1:
-      return write_products<Products, 1, rows_size, prefetches>(cols, states, rows, ahead, out);
-    case 2:
-      return write_products<Products, 2, rows_size, prefetches>(cols, states, rows, ahead, out);
-    case 3:
-      return write_products<Products, 3, rows_size, prefetches>(cols, states, rows, ahead, out);
-    default:
-      return write_products<Products, 4, rows_size, prefetches>(cols, states, rows, ahead, out);
+/// The same for `fewest` to `most` states.
+template <class Products, unsigned rows_size, bool prefetches, unsigned fewest, unsigned most, class S,
+          class A>
+void write_products_of(Index states_size, Index cols, const A* const* states, const S* const* rows,
+                       const S* const* ahead, A* out) {
+  if constexpr (fewest < most) {
+    if (states_size > Index{fewest}) {
+      return write_products_of<Products, rows_size, prefetches, fewest + 1, most>(states_size, cols, states,
+                                                                                  rows, ahead, out);
+    }
   }
+  write_products<Products, fewest, rows_size, prefetches>(cols, states, rows, ahead, out);
 }
 
 /// See dot_products().
-template <class Products, unsigned rows_size, class S, class A>
+template <class Products, bool are_few, class S, class A>
 void form_dot_products(const RowView<const A>& states, const RowView<const S>& rows, const RowView<A>& out) {
+  constexpr unsigned rows_size = are_few ? rows_for_few_states : Products::rows_for_many_states;
   // The rows of a step lie far apart, so that each of their streams continues in the next step.
   const Index steps = (rows.rows + Index{rows_size} - 1) / Index{rows_size};
   const auto rows_of_step = [&](Index step) {
@@ -151,11 +150,17 @@ void form_dot_products(const RowView<const A>& states, const RowView<const S>& r
       const A* state[most_states_per_step] = {};
       for (Index s = 0; s < size; ++s) state[s] = states.row(first + s);
       A products[most_states_per_step * rows_size];
-      // The first states bring the rows into the caches. Memory would have nothing to do while the last ones use them.
-      const bool prefetches = first > 0 && first + size == states.rows;
-      const auto write = prefetches ? write_products<Products, rows_size, true, S, A>
-                                    : write_products<Products, rows_size, false, S, A>;
-      write(size, rows.cols, state, row.data(), next.data(), products);
+      if constexpr (are_few) {
+        write_products_of<Products, rows_size, false, 1, few_states>(size, rows.cols, state, row.data(),
+                                                                     next.data(), products);
+      } else if (first == 0 || first + size < states.rows) {
+        write_products_of<Products, rows_size, false, few_states + 1, most_states_per_step>(
+            size, rows.cols, state, row.data(), next.data(), products);
+      } else {
+        // The first states brought the rows into the caches. Memory would have nothing to do now.
+        write_products_of<Products, rows_size, true, 1, most_states_per_step>(
+            size, rows.cols, state, row.data(), next.data(), products);
+      }
       for (Index s = 0; s < size; ++s) {
         const A* product = products + s * Index{rows_size};
         for (Index to = step; to < rows.rows; to += steps) out.row(first + s)[to] = *product++;
@@ -165,10 +170,10 @@ void form_dot_products(const RowView<const A>& states, const RowView<const S>& r
 }
 template <class Products, class S, class A>
 void form_dot_products(const RowView<const A>& states, const RowView<const S>& rows, const RowView<A>& out) {
-  if (states.rows <= few_states) {
-    form_dot_products<Products, rows_for_few_states>(states, rows, out);
+  if (states.rows <= Index{few_states}) {
+    form_dot_products<Products, true>(states, rows, out);
   } else {
-    form_dot_products<Products, Products::rows_for_many_states>(states, rows, out);
+    form_dot_products<Products, false>(states, rows, out);
   }
 }
 

@@ -49,8 +49,8 @@ void finish_products(const RowView<S>& /*rows*/, Index /*first*/, const RowView<
 struct HeadTiling {
   Index states = uses_blas ? 1024 : 256;  ///< of a tile
   Index rows = uses_blas ? 1024 : 256;    ///< of a tile: rows of the table, columns of logits
-  Index hidden =
-      uses_blas ? 1024 : 96;  ///< columns of a tile of the states' gradient: enough tiles for threads
+  Index hidden_cols =
+      uses_blas ? 1024 : 96;  ///< of a tile of the states' gradient: narrow, for threads to share
   Index bytes_per_round = Index{2} << 20U;  ///< of logits in memory, if a vocabulary is processed in rounds
   /// Tiles of at most this many states are formed by dot_products(), others by Eigen's product.
   Index states_for_dot_products = uses_blas ? 16 : most_states_for_dot_products();
@@ -215,25 +215,26 @@ void add_head_gradients(const Head<RowView<S>>& head, const RowView<const A>& st
                         const RowView<const A>& grad_logits, const RowView<A>& grad_hidden,
                         const RowView<A>& grad, const HeadTiling& tiling, const D& device) {
   const Index depth = states.cols;
-  const Tiles hidden_tiles{states.rows, depth, tiling.states, tiling.hidden};
-  for_products(device, true, hidden_tiles.size(), tiling.hidden * tiling.states * grad_logits.cols,
-               [&](Index begin, Index end) {
-                 Matrix<A> storage;
-                 // The sums of a round, before they are added to those of all rounds.
-                 Matrix<A> sums((std::min)(tiling.states, states.rows), (std::min)(tiling.hidden, depth));
-                 for (Index t = begin; t < end; ++t) {
-                   const Tile tile = hidden_tiles[t];
-                   const RowView<A> round{sums.data(), tile.rows, tile.cols, sums.cols()};
-                   as_operand(round).setZero();
-                   for (Index row = 0; row < grad_logits.cols; row += tiling.rows) {
-                     const Index size = (std::min)(tiling.rows, grad_logits.cols - row);
-                     const auto block = widened_rows(
-                         part(head.rows, {first + row, size, tile.first_col, tile.cols}), storage);
-                     add_product<A>(part(grad_logits, {tile.first_row, tile.rows, row, size}), block, round);
-                   }
-                   as_operand(part(grad_hidden, tile)) += as_operand(round);
-                 }
-               });
+  const Tiles hidden_tiles{states.rows, depth, tiling.states, tiling.hidden_cols};
+  for_products(
+      device, true, hidden_tiles.size(), tiling.hidden_cols * tiling.states * grad_logits.cols,
+      [&](Index begin, Index end) {
+        Matrix<A> storage;
+        // The sums of a round, before they are added to those of all rounds.
+        Matrix<A> sums((std::min)(tiling.states, states.rows), (std::min)(tiling.hidden_cols, depth));
+        for (Index t = begin; t < end; ++t) {
+          const Tile tile = hidden_tiles[t];
+          const RowView<A> round{sums.data(), tile.rows, tile.cols, sums.cols()};
+          as_operand(round).setZero();
+          for (Index row = 0; row < grad_logits.cols; row += tiling.rows) {
+            const Index size = (std::min)(tiling.rows, grad_logits.cols - row);
+            const auto block =
+                widened_rows(part(head.rows, {first + row, size, tile.first_col, tile.cols}), storage);
+            add_product<A>(part(grad_logits, {tile.first_row, tile.rows, row, size}), block, round);
+          }
+          as_operand(part(grad_hidden, tile)) += as_operand(round);
+        }
+      });
   const Tiles grad_tiles{grad_logits.cols, depth, tiling.rows, tiling.rows};
   for_products(device, true, grad_tiles.size(), tiling.rows * tiling.rows * states.rows,
                [&](Index begin, Index end) {

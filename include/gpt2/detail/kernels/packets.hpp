@@ -64,8 +64,8 @@ inline constexpr Index packet_size = Eigen::internal::unpacket_traits<Packet<A>>
 [[nodiscard]] inline float widened(float x) noexcept { return x; }
 [[nodiscard]] inline double widened(double x) noexcept { return x; }
 
-/// a * b + c, rounded once if the processor can do that. GCC would decide it anew for each copy of a function, and
-/// threads would form other bits.
+/// a * b + c, rounded once if the program is compiled for FMA. Written out, GCC might fuse it in one instantiation and
+/// not in another, and results would depend on the device or on a shape.
 template <std::floating_point A>
 [[nodiscard]] A multiply_add(A a, A b, A c) noexcept {
 #ifdef __FP_FAST_FMA
@@ -73,6 +73,11 @@ template <std::floating_point A>
 #else
   return a * b + c;
 #endif
+}
+
+template <class P>
+requires(!std::floating_point<P>) [[nodiscard]] P multiply_add(const P& a, const P& b, const P& c) noexcept {
+  return Eigen::internal::pmadd(a, b, c);
 }
 
 /// The values of as many stored scalars as a register holds, at any address. Types without a specialisation below are

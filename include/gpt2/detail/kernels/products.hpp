@@ -55,7 +55,6 @@ template <class A, class Factor>
 void add_small_product(const Factor& factor, const RowView<const A>& rows, const RowView<A>& out) {
   using Eigen::internal::padd;
   using Eigen::internal::ploadu;
-  using Eigen::internal::pmadd;
   using Eigen::internal::pset1;
   constexpr Index width = packet_size<A>;
   for (Index i = 0; i < out.rows; ++i) {
@@ -64,7 +63,7 @@ void add_small_product(const Factor& factor, const RowView<const A>& rows, const
     for (; j + width <= out.cols; j += width) {
       auto sum = pset1<Packet<A>>(A(0));
       for (Index k = 0; k < rows.rows; ++k) {
-        sum = pmadd(pset1<Packet<A>>(factor(i, k)), ploadu<Packet<A>>(rows.row(k) + j), sum);
+        sum = multiply_add(pset1<Packet<A>>(factor(i, k)), ploadu<Packet<A>>(rows.row(k) + j), sum);
       }
       Eigen::internal::pstoreu(to + j, padd(ploadu<Packet<A>>(to + j), sum));
     }

@@ -66,7 +66,7 @@ inline namespace GPT2_EMBEDDINGS_PACKETS {
 template <class P>
 [[nodiscard]] P dequantized(const QuantizedRow& row, const P& values) {
   using Eigen::internal::pset1;
-  return Eigen::internal::pmadd(values, pset1<P>(row.scale), pset1<P>(row.offset));
+  return multiply_add(values, pset1<P>(row.scale), pset1<P>(row.offset));
 }
 template <class A>
 [[nodiscard]] Packet<A> load_packet(const QuantizedRow& row, Index column) {

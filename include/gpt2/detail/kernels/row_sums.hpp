@@ -320,6 +320,7 @@ void write_rows(const SequenceShape& shape, const RowView<To>& out, const D& dev
     const auto task_here = [&]() -> Task {
       return {out.row(sequence * shape.seq_length + place), {sources(sequence, place)...}};
     };
+    // A row alone, as in decoding, needs no group, and there is nothing to prefetch.
     if (!streaming && last - first == 1) return task_here().template write<Op, false>(0, out.cols);
     Index i = first;
     const auto next_group = [&](std::array<Task, std::size_t{rows_per_group}>& tasks) {

@@ -137,7 +137,6 @@ void transform_packets(A* row, Index size, const F& f) {
 /// row[j] = exp(row[j] - max) * factor, times the derivative of a soft cap if there is one.
 template <class A>
 void differentiate_packets(A* row, Index size, A max, A factor, A soft_cap) {
-  using Eigen::internal::pmadd;
   using Eigen::internal::pmul;
   using Eigen::internal::pnegate;
   using Eigen::internal::pset1;
@@ -153,7 +152,8 @@ void differentiate_packets(A* row, Index size, A max, A factor, A soft_cap) {
     const auto ones = pset1<Packet<A>>(A(1));
     transform_packets(row, size, [&](const Packet<A>& logits) {
       const auto tanh = Eigen::internal::pdiv(logits, caps);
-      return pmul(pmul(exponentials<A>(psub(logits, maxima)), factors), pmadd(pnegate(tanh), tanh, ones));
+      return pmul(pmul(exponentials<A>(psub(logits, maxima)), factors),
+                  multiply_add(pnegate(tanh), tanh, ones));
     });
   }
 }
