@@ -192,7 +192,7 @@ inline void stream(float* out, const __m512& value) { _mm512_stream_ps(out, valu
 inline void stream(double* out, const __m512d& value) { _mm512_stream_pd(out, value); }
 #endif
 
-/// Keeps a packet in its register: GCC would load it anew for each use, which takes longer than a use with AVX-512.
+/// Keeps a packet in its register. GCC would load it anew for each product, of which there are fewer in the same time.
 template <class P>
 void keep_in_register([[maybe_unused]] P& packet) {
 #if defined(EIGEN_VECTORIZE_AVX512) && defined(__GNUC__) && !defined(__clang__)
