@@ -189,7 +189,9 @@ TEST_CASE("a sparse gradient takes memory for its rows, and nothing for the tabl
   Matrix<float> dense = Matrix<float>::Zero(vocab_size, cols);
   CHECK(allocations_of([&] { sparse.add_to(dense); }).blocks == 0);
   const Allocations merged = allocations_of([&] { sparse.merge(sparse); });
-  CHECK(merged.bytes <= 3 * unique * row_bytes + 1024);  // of alignment
+  // Where malloc() aligns too little, Eigen takes as much more for each block.
+  constexpr std::size_t alignment = EIGEN_MAX_ALIGN_BYTES > 16 ? EIGEN_MAX_ALIGN_BYTES : 0;
+  CHECK(merged.bytes <= 3 * unique * row_bytes + merged.blocks * alignment);
 }
 
 }  // namespace allocations_tests
