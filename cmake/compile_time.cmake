@@ -1,38 +1,78 @@
 # SPDX-License-Identifier: MIT
 #
-# How tests and examples are compiled in less time.
-#
-# Headers that many programs of this build begin with are compiled once. Not under ccache, which keeps its results by
-# the text of a file with all that it includes, and would find nothing again.
-
-# gpt2_embeddings_precompile(<name> <header>...): an object library from which programs take the headers. It must be
-# compiled with the same options as they are.
-function(gpt2_embeddings_precompile name)
-  set(file ${CMAKE_CURRENT_BINARY_DIR}/${name}.cpp)
-  file(CONFIGURE OUTPUT ${file} CONTENT "// Nothing: ${name} is compiled for its precompiled header.\n")
-  add_library(${name} OBJECT EXCLUDE_FROM_ALL ${file})
-  if(NOT CMAKE_CXX_COMPILER_LAUNCHER MATCHES "ccache")
-    target_precompile_headers(${name} PRIVATE ${ARGN})
-  endif()
-endfunction()
-
-# gpt2_embeddings_begins_with(<target> <name>): gives a program the headers of gpt2_embeddings_precompile.
-function(gpt2_embeddings_begins_with target name)
-  if(NOT CMAKE_CXX_COMPILER_LAUNCHER MATCHES "ccache")
-    target_precompile_headers(${target} REUSE_FROM ${name})
-  endif()
-endfunction()
+# How tests and examples are compiled in a third of the time.
 
 option(GPT2_EMBEDDINGS_QUICK_BUILD
-  "Compile the unit tests of a room together, and examples with -O1: half the time, of all tests" OFF)
+  "Compile examples together, unit tests by rooms, and most of both with few optimisations: a third of the time" OFF)
 
-# gpt2_embeddings_optimise_less(<target>): -O1 where a release has more, unless it is made for a processor.
+# gpt2_embeddings_optimise_less(<target>): as little as is still sooner to run than to compile where a release has more,
+# unless it is made for a processor.
 function(gpt2_embeddings_optimise_less target)
   if(CMAKE_CXX_FLAGS MATCHES "-march=")
     return()
   endif()
   target_compile_options(${target} PRIVATE
-    $<$<AND:$<CONFIG:Release>,$<CXX_COMPILER_ID:GNU,Clang,AppleClang>>:-O1>
-    # GCC 12's analysis at -O1 takes Eigen's uninitialised memory for a mistake.
+    $<$<AND:$<CONFIG:Release>,$<CXX_COMPILER_ID:GNU>>:-Og>
+    $<$<AND:$<CONFIG:Release>,$<CXX_COMPILER_ID:Clang,AppleClang>>:-O1>
+    # GCC 12's analysis takes Eigen's uninitialised memory for a mistake where it optimises little.
     $<$<AND:$<CONFIG:Release>,$<CXX_COMPILER_ID:GNU>>:-Wno-maybe-uninitialized>)
+endfunction()
+
+# gpt2_embeddings_join_programs(<target> <file>...): one program of the files, each of which has a main(), that runs the
+# one by whose name it is called: most of the time to compile them goes into templates that all of them instantiate.
+#
+# What a file includes is included before its namespace begins. Its main() is no longer one that returns 0 by itself.
+function(gpt2_embeddings_join_programs target)
+  set(includes)
+  set(programs)
+  set(calls)
+  foreach(file IN LISTS ARGN)
+    cmake_path(ABSOLUTE_PATH file)
+    set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${file})
+    cmake_path(GET file STEM name)
+    file(READ ${file} text)
+    # The last of the includes, and the end of the condition under which it may stand.
+    string(REGEX MATCH "^(.*\n)?#include [^\n]*\n(#endif[^\n]*\n)?" head "${text}")
+    string(LENGTH "${head}" length)
+    string(SUBSTRING "${text}" ${length} -1 program)
+    string(REGEX REPLACE "}\n$" "  return 0;\n}\n" program "${program}")
+    string(REGEX MATCHALL "\n" lines "${head}")
+    list(LENGTH lines line)
+    math(EXPR line "${line} + 1")
+    string(APPEND includes "#line 1 \"${file}\"\n${head}")
+    string(APPEND programs "namespace ${name} {\n#line ${line} \"${file}\"\n${program}}  // namespace ${name}\n\n")
+    string(APPEND calls "  if (called == \"${name}\") return call(${name}::main, argc, argv);\n")
+  endforeach()
+  set(joined ${CMAKE_CURRENT_BINARY_DIR}/${target}.cpp)
+  file(GENERATE OUTPUT ${joined} CONTENT "#include <filesystem>
+#include <iostream>
+#include <string>
+
+${includes}
+namespace {
+
+${programs}
+int call(int (*main)(), int, char**) { return main(); }
+int call(int (*main)(int, char**), int argc, char** argv) { return main(argc, argv); }
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::string called = std::filesystem::path(argv[0]).stem().string();
+${calls}  std::cerr << called << \" is none of the programs in this file\\n\";
+  return 2;
+}
+")
+  add_executable(${target} ${joined})
+
+  # Each name is a target still, but not one that can be built alone. In a folder of their own: what is in the usual place
+  # is another build's.
+  foreach(file IN LISTS ARGN)
+    cmake_path(GET file STEM name)
+    set(program ${CMAKE_CURRENT_BINARY_DIR}/${target}.dir/${name}${CMAKE_EXECUTABLE_SUFFIX})
+    add_custom_command(TARGET ${target} POST_BUILD COMMAND ${CMAKE_COMMAND} -E create_hardlink $<TARGET_FILE:${target}> ${program})
+    add_executable(${name} IMPORTED GLOBAL)
+    set_target_properties(${name} PROPERTIES IMPORTED_LOCATION ${program})
+  endforeach()
+  file(MAKE_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/${target}.dir)
 endfunction()

@@ -145,6 +145,8 @@ constexpr bool injecting = false;
 }  // namespace
 #endif
 
+namespace faults_tests {
+
 using namespace gpt2;
 using test::error_of;
 using test::read_file;
@@ -512,3 +514,5 @@ TEST_CASE("memory that runs out while sparse gradients are merged leaves them as
     CHECK(fail_each_allocation(make, merge, unchanged) >= (test::counting ? 2U : 0U));
   }
 }
+
+}  // namespace faults_tests

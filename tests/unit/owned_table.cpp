@@ -18,6 +18,8 @@
 #include "gpt2/resize.hpp"
 #include "support.hpp"
 
+namespace owned_table_tests {
+
 using namespace gpt2;
 
 namespace {
@@ -192,3 +194,5 @@ TEST_CASE("if memory runs out while a table is assigned, it is as it was", "[own
   table = itself;
   CHECK(table.weight() == larger.weight());
 }
+
+}  // namespace owned_table_tests

@@ -4,9 +4,8 @@
 
     alone.py [--jobs N] INCLUDE_DIR WORK_DIR COMPILER [FLAGS...]
 
-Most of the time would go into Eigen and nlohmann/json. The compiler is first asked which files a header reads; those
-big ones that it includes anyhow are then given to it precompiled. Nothing is hidden by that: each of our headers that
-does not include them is compiled without them.
+Most of the time would go into Eigen. A header that includes Eigen's two big ones, itself or by another of ours, gets them
+precompiled; nothing is hidden by that.
 """
 
 import argparse
@@ -14,19 +13,13 @@ import concurrent.futures
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
-from layers import APART, LAYER, parses_json
+from layers import APART, LAYER, parses_json, reached, read_includes
 
 UNWANTED = {"iostream", "fstream", "filesystem", "regex"}
 UNWANTED_FOLDER = "nlohmann"
-# The last file of a path that is read tells that the header is included.
-BIG = {
-    "Eigen/Core": ("Eigen", "Core"),
-    "unsupported/Eigen/CXX11/Tensor": ("CXX11", "Tensor"),
-    "nlohmann/json.hpp": ("nlohmann", "json.hpp"),
-}
+BIG = {"Eigen/Core", "unsupported/Eigen/CXX11/Tensor"}
 
 
 def run(command, **options):
@@ -38,49 +31,34 @@ class Headers:
     def __init__(self, folder, work, compile_command):
         self.work = work
         self.compile_command = [*compile_command, f"-I{folder}"]
-        self.precompiled = {}
-        self.lock = threading.Lock()
-
-    def files_read(self, name):
-        """Every file the compiler reads for a program that includes the header alone, or what it says instead."""
-        process = run([*self.compile_command, "-M", "-x", "c++", "-"], input=f"#include <gpt2/{name}>\n")
-        if process.returncode != 0:
-            return None, process.stderr
-        return [Path(word) for word in process.stdout.replace("\\\n", " ").split()], ""
-
-    def precompile(self, big):
-        """The flags that give the compiler these headers, which it has compiled once."""
-        if not big:
-            return []
-        with self.lock:
-            if big not in self.precompiled:
-                file = self.work / f"precompiled_{len(self.precompiled)}.hpp"
-                file.write_text("".join(f"#include <{header}>\n" for header in big), encoding="utf-8")
-                made = run([*self.compile_command, "-x", "c++-header", file, "-o", f"{file}.gch"])
-                if made.returncode != 0:
-                    raise SystemExit(made.stderr)
-                self.precompiled[big] = ["-include", file]
-            return self.precompiled[big]
+        self.includes, _ = read_includes(folder / "gpt2")
+        self.big = work / "big.hpp"
+        self.big.write_text("".join(f"#include <{header}>\n" for header in sorted(BIG)), encoding="utf-8")
+        made = run([*self.compile_command, "-x", "c++-header", self.big, "-o", f"{self.big}.gch"])
+        if made.returncode != 0:
+            raise SystemExit(made.stderr)
 
     def check(self, name):
-        """What is wrong with a header, as lines; how many files it reads."""
-        files, error = self.files_read(name)
-        if files is None:
-            if name in APART or name.startswith("detail/mpi/"):
-                return [], "not compiled: there is no MPI" if "mpi.h" in error else error
-            return [f"does not compile:\n{error}"], ""
+        """What is wrong with a header, as lines; a remark."""
+        precompiled = ["-include", self.big] if reached(name, self.includes, False).keys() >= BIG else []
+        rule = self.work / f"{name.replace('/', '_')}.d"
+        process = run([*self.compile_command, *precompiled, "-fsyntax-only", "-MD", "-MF", rule, "-x", "c++", "-"],
+                      input=f"#include <gpt2/{name}>\n")  # fmt: skip
+        if process.returncode != 0 and "mpi.h" in process.stderr and needs_mpi(name):
+            return [], "not compiled: there is no MPI"
+        if process.returncode != 0 or process.stderr:
+            return [f"does not compile cleanly:\n{process.stderr}"], ""
+        files = [Path(word) for word in rule.read_text(encoding="utf-8").replace("\\\n", " ").split()]
         if not any(path.parts[-len(Path(name).parts) :] == Path(name).parts for path in files):
             return ["is not among the files that the compiler says it reads"], ""
-        faults = []
-        if name in LAYER and not parses_json(name):
-            faults += [f"pulls in {path}" for path in files
-                       if path.name in UNWANTED or UNWANTED_FOLDER in path.parts]  # fmt: skip
-        big = tuple(header for header, tail in BIG.items() if any(path.parts[-2:] == tail for path in files))
-        process = run([*self.compile_command, *self.precompile(big), "-fsyntax-only", "-x", "c++", "-"],
-                      input=f"#include <gpt2/{name}>\n")  # fmt: skip
-        if process.returncode != 0 or process.stderr:
-            faults.append(f"does not compile cleanly:\n{process.stderr}")
-        return faults, f"{len(files)} files"
+        if name not in LAYER or parses_json(name):
+            return [], "compiles"
+        return [f"pulls in {path}" for path in files
+                if path.name in UNWANTED or UNWANTED_FOLDER in path.parts], "compiles"  # fmt: skip
+
+
+def needs_mpi(name):
+    return name in APART or name.startswith("detail/mpi/")
 
 
 def main() -> int:
