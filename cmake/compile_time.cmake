@@ -21,7 +21,8 @@ endfunction()
 # gpt2_embeddings_join_programs(<target> <file>...): one program of the files, each of which has a main(), that runs the
 # one by whose name it is called: most of the time to compile them goes into templates that all of them instantiate.
 #
-# What a file includes is included before its namespace begins. Its main() is no longer one that returns 0 by itself.
+# Each file has a namespace, before which stands what it includes. Only a program's own main() may end without a return:
+# these get one.
 function(gpt2_embeddings_join_programs target)
   set(includes)
   set(programs)
@@ -65,12 +66,13 @@ ${calls}  std::cerr << called << \" is none of the programs in this file\\n\";
 ")
   add_executable(${target} ${joined})
 
-  # Each name is a target still, but not one that can be built alone. In a folder of their own: what is in the usual place
-  # is another build's.
+  # Each name is a target still, but not one that can be built alone. In a folder of their own: what is in the usual
+  # place is another build's.
   foreach(file IN LISTS ARGN)
     cmake_path(GET file STEM name)
     set(program ${CMAKE_CURRENT_BINARY_DIR}/${target}.dir/${name}${CMAKE_EXECUTABLE_SUFFIX})
-    add_custom_command(TARGET ${target} POST_BUILD COMMAND ${CMAKE_COMMAND} -E create_hardlink $<TARGET_FILE:${target}> ${program})
+    add_custom_command(TARGET ${target} POST_BUILD
+      COMMAND ${CMAKE_COMMAND} -E create_hardlink $<TARGET_FILE:${target}> ${program})
     add_executable(${name} IMPORTED GLOBAL)
     set_target_properties(${name} PROPERTIES IMPORTED_LOCATION ${program})
   endforeach()

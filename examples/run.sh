@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 #
 # Installs the examples' requirements, builds one of them, embed_tokens, and embeds a text or token ids with it: those
-# given, with the checkpoint given, or some of the bundled one. From any folder; later runs are quick. For all examples:
-# cmake --build build/release
+# given, with the checkpoint given, or some of the bundled one. From any folder; later runs are quick. Afterwards
+# cmake --build build/release builds all examples.
 #
 #   sh examples/run.sh                                  the bundled checkpoint
 #   sh examples/run.sh --text "man bites dog"           the same with your own words, out of its 26
@@ -30,8 +30,8 @@ top=$(cd "$(dirname "$0")/.." && pwd)
       ;;
   esac
   install_missing
-  # The same build folder as tests/run.sh, which turns the tests on again: neither rebuilds the other's programs.
-  configure release -DGPT2_EMBEDDINGS_BUILD_TESTS=OFF
+  # The same build folder as tests/run.sh, which changes these options: neither rebuilds the other's programs.
+  configure release -DGPT2_EMBEDDINGS_BUILD_TESTS=OFF -DGPT2_EMBEDDINGS_QUICK_BUILD=OFF
   build release embed_tokens
   step 'running build/release/examples/embed_tokens'
 )

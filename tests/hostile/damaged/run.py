@@ -21,23 +21,24 @@ SECONDS = 60  # for machines that are busy, and for sanitizers; a case takes som
 ADDRESS_SPACE = 512 * 1024 * 1024  # the largest file of the corpus, mapped, has 100 MB
 
 
-def limit_memory():
-    resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
+def run(program, *arguments):
+    return subprocess.run([program, *arguments], capture_output=True, timeout=SECONDS)
 
 
-def run(program, arguments, limited):
-    return subprocess.run(
-        [program, *arguments],
-        capture_output=True,
-        timeout=SECONDS,
-        preexec_fn=limit_memory if limited else None,
-    )
+def limit_memory(program):
+    """Limits this process and all that it starts from now on; False if the program does not start with a limit."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, before[1]))
+    if run(program).returncode == 64:
+        return True
+    resource.setrlimit(resource.RLIMIT_AS, before)  # AddressSanitizer reserves terabytes
+    return False
 
 
-def fault(program, folder, case, limited):
+def fault(program, folder, case):
     """The fault of a case, or nothing."""
     try:
-        result = run(program, [case["open"], str(folder / case["path"])], limited)
+        result = run(program, case["open"], folder / case["path"])
     except subprocess.TimeoutExpired:
         return f"took more than {SECONDS} s"
     output = result.stdout.decode(errors="backslashreplace").strip()
@@ -58,15 +59,14 @@ def main():
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     program = os.path.abspath(sys.argv[1])
-    # AddressSanitizer reserves terabytes, and does not start with a limit.
-    limited = run(program, [], True).returncode == 64
     with tempfile.TemporaryDirectory(prefix="gpt2-damaged-") as name:
         folder = pathlib.Path(name)
         maker = pathlib.Path(__file__).with_name("make_damaged_checkpoints.py")
         subprocess.run([sys.executable, str(maker), name], check=True)
         cases = json.loads((folder / "manifest.json").read_text())
+        limited = limit_memory(program)
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            faults = list(pool.map(lambda case: fault(program, folder, case, limited), cases))
+            faults = list(pool.map(lambda case: fault(program, folder, case), cases))
     failed = [(case, text) for case, text in zip(cases, faults) if text]
     for case, text in failed:
         print(f"FAILED {case['path']} {case['name']!r}: expected {case['expect']}; {text}")
