@@ -5,8 +5,8 @@
 option(GPT2_EMBEDDINGS_QUICK_BUILD
   "Compile examples together, unit tests by rooms, and most of both with few optimisations: a third of the time" OFF)
 
-# gpt2_embeddings_optimise_less(<target>): as little as is still sooner to run than to compile where a release has more,
-# unless it is made for a processor.
+# gpt2_embeddings_optimise_less(<target>): in a release build -Og (GCC), which compiles as fast as -O0 and runs faster, or
+# -O1 (Clang). Not if CMAKE_CXX_FLAGS have -march=: such a build is there to test all optimisations.
 function(gpt2_embeddings_optimise_less target)
   if(CMAKE_CXX_FLAGS MATCHES "-march=")
     return()
@@ -18,11 +18,11 @@ function(gpt2_embeddings_optimise_less target)
     $<$<AND:$<CONFIG:Release>,$<CXX_COMPILER_ID:GNU>>:-Wno-maybe-uninitialized>)
 endfunction()
 
-# gpt2_embeddings_join_programs(<target> <file>...): one program of the files, each of which has a main(), that runs the
-# one by whose name it is called: most of the time to compile them goes into templates that all of them instantiate.
+# gpt2_embeddings_join_programs(<target> <file>...): one program of several, which does what the one does by whose name
+# it is called (argv[0]): most of the time to compile them goes into templates that all of them instantiate.
 #
-# Each file has a namespace, before which stands what it includes. Only a program's own main() may end without a return:
-# these get one.
+# Each file becomes a namespace. What precedes it in the file, to the last line that begins with #include and an #endif
+# in the next, stays outside. main() comes last in the file, and gets the return that only a program's own may lack.
 function(gpt2_embeddings_join_programs target)
   set(includes)
   set(programs)
@@ -36,6 +36,9 @@ function(gpt2_embeddings_join_programs target)
     string(REGEX MATCH "^(.*\n)?#include [^\n]*\n(#endif[^\n]*\n)?" head "${text}")
     string(LENGTH "${head}" length)
     string(SUBSTRING "${text}" ${length} -1 program)
+    if(NOT program MATCHES "\n}\n$" OR program MATCHES "[$]<")  # the latter would mean something to file(GENERATE)
+      message(FATAL_ERROR "${file} cannot be joined with others: see gpt2_embeddings_join_programs")
+    endif()
     string(REGEX REPLACE "}\n$" "  return 0;\n}\n" program "${program}")
     string(REGEX MATCHALL "\n" lines "${head}")
     list(LENGTH lines line)
@@ -72,7 +75,7 @@ ${calls}  std::cerr << called << \" is none of the programs in this file\\n\";
     cmake_path(GET file STEM name)
     set(program ${CMAKE_CURRENT_BINARY_DIR}/${target}.dir/${name}${CMAKE_EXECUTABLE_SUFFIX})
     add_custom_command(TARGET ${target} POST_BUILD
-      COMMAND ${CMAKE_COMMAND} -E create_hardlink $<TARGET_FILE:${target}> ${program})
+      COMMAND ${CMAKE_COMMAND} -E copy $<TARGET_FILE:${target}> ${program})
     add_executable(${name} IMPORTED GLOBAL)
     set_target_properties(${name} PROPERTIES IMPORTED_LOCATION ${program})
   endforeach()

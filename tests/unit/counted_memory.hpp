@@ -4,7 +4,7 @@
 /// \file
 /// Allocations, counted and made to fail, in malloc itself, which operator new and Eigen both call. That needs
 /// glibc, and no sanitizer with a malloc of its own; elsewhere nothing is counted, and only results are tested. It
-/// defines malloc, so only one file of a program may include it.
+/// defines malloc, so only one translation unit of a program may include it.
 
 #include <atomic>
 #include <cstddef>

@@ -1,17 +1,18 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Compiles every header alone, without writing anything, and refuses what its users should not have to pay for.
+"""Compiles every header alone, and refuses what its users should not have to pay for.
 
     alone.py [--jobs N] INCLUDE_DIR WORK_DIR COMPILER [FLAGS...]
 
-Most of the time would go into Eigen. A header that includes Eigen's two big ones, itself or by another of ours, gets them
-precompiled; nothing is hidden by that. And if NAME.hpp and detail/NAME.hpp include each other, only the first is compiled:
-then it includes all that it needs, and the definitions come after it and after their own includes in either order.
+Most of the time would go into Eigen. A header that includes Eigen's two big ones, itself or by another of ours, gets
+them precompiled; nothing is hidden by that. And if NAME.hpp ends by including detail/NAME.hpp, which includes NAME.hpp, only
+NAME.hpp is compiled: whichever is named first, the definitions come after all declarations and their own includes.
 """
 
 import argparse
 import concurrent.futures
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -32,33 +33,50 @@ class Headers:
     def __init__(self, folder, work, compile_command):
         self.work = work
         self.compile_command = [*compile_command, f"-I{folder}"]
-        self.includes, _ = read_includes(folder / "gpt2")
+        self.folder = folder / "gpt2"
+        self.includes, _ = read_includes(self.folder)
         self.big = work / "big.hpp"
         self.big.write_text("".join(f"#include <{header}>\n" for header in sorted(BIG)), encoding="utf-8")
-        made = run([*self.compile_command, "-x", "c++-header", self.big, "-o", f"{self.big}.gch"])
+        rule = work / "big.d"
+        made = run([*self.compile_command, "-MD", "-MF", rule, "-x", "c++-header", self.big, "-o", f"{self.big}.gch"])
         if made.returncode != 0:
             raise SystemExit(made.stderr)
+        self.files_of_big = files_in(rule)
 
     def check(self, name):
         """What is wrong with a header, as lines; a remark."""
-        contract = name.replace("detail/", "", 1)
-        if contract != name and contract in self.includes[name] and name in self.includes.get(contract, []):
-            return [], f"compiles if {contract} does"
+        if self.follows_its_contract(name):
+            return [], "compiles if its contract does"
         precompiled = ["-include", self.big] if reached(name, self.includes, False).keys() >= BIG else []
         rule = self.work / f"{name.replace('/', '_')}.d"
         process = run([*self.compile_command, *precompiled, "-fsyntax-only", "-MD", "-MF", rule, "-x", "c++", "-"],
                       input=f"#include <gpt2/{name}>\n")  # fmt: skip
-        if process.returncode != 0 and "mpi.h" in process.stderr and needs_mpi(name):
+        if re.search(r"fatal error: '?mpi\.h", process.stderr) and needs_mpi(name):
             return [], "not compiled: there is no MPI"
         if process.returncode != 0 or process.stderr:
             return [f"does not compile cleanly:\n{process.stderr}"], ""
-        files = [Path(word) for word in rule.read_text(encoding="utf-8").replace("\\\n", " ").split()]
+        files = files_in(rule) + (self.files_of_big if precompiled else [])
         if not any(path.parts[-len(Path(name).parts) :] == Path(name).parts for path in files):
             return ["is not among the files that the compiler says it reads"], ""
         if name not in LAYER or parses_json(name):
             return [], "compiles"
         return [f"pulls in {path}" for path in files
                 if path.name in UNWANTED or UNWANTED_FOLDER in path.parts], "compiles"  # fmt: skip
+
+
+    def follows_its_contract(self, name):
+        """Whether this is detail/NAME.hpp, includes NAME.hpp by no other header, and is the last thing in that."""
+        contract = name.replace("detail/", "", 1)
+        own = self.includes[name]
+        if contract == name or contract not in own or self.includes.get(contract, [""])[-1] != name:
+            return False
+        last = (self.folder / contract).read_text(encoding="utf-8").splitlines()[-1]
+        others = (header for header in own if header != contract)
+        return name in last and not any(contract in reached(header, self.includes, False) for header in others)
+
+
+def files_in(rule):
+    return [Path(word) for word in rule.read_text(encoding="utf-8").replace("\\\n", " ").split()]
 
 
 def needs_mpi(name):
