@@ -118,7 +118,7 @@ TEMPLATE_TEST_CASE("no bit of a product depends on an address", "[lm_head]", flo
           }
           return Matrix<T>(map);
         };
-        const Matrix<double> expected = in_double(start) + in_double(a) * in_double(b);
+        const Matrix<double> expected = in_double(start) + test::plain_product(in_double(a), in_double(b));
         for (const bool is_transposed : {false, true}) {
           const Matrix<T> first = sum(is_transposed, 0);
           INFO(rows << " x " << terms << " x " << cols << (is_transposed ? ", transposed" : ""));

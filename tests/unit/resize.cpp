@@ -18,7 +18,7 @@ namespace {
 
 Matrix<double> covariance(const Matrix<double>& rows) {
   const Matrix<double> centred = rows.rowwise() - rows.colwise().mean();
-  return centred.transpose() * centred / static_cast<double>(rows.rows());
+  return test::plain_product(centred.transpose(), centred) / static_cast<double>(rows.rows());
 }
 
 Matrix<double> column(std::initializer_list<double> values) {

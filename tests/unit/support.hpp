@@ -67,6 +67,20 @@ bool same_bits(const gpt2::Tensor3<T>& a, const gpt2::Tensor3<T>& b) {
   return a.dimensions() == b.dimensions() && same_bits(gpt2::as_matrix(a), gpt2::as_matrix(b));
 }
 
+/// The product by a plain loop. (Eigen's takes long to compile, anew for each kind of operands.)
+inline gpt2::Matrix<double> plain_product(const gpt2::Matrix<double>& a, const gpt2::Matrix<double>& b) {
+  gpt2::Matrix<double> product = gpt2::Matrix<double>::Zero(a.rows(), b.cols());
+  for (gpt2::Index i = 0; i < a.rows(); ++i) {
+    double* const sums = product.data() + i * b.cols();
+    for (gpt2::Index k = 0; k < b.rows(); ++k) {
+      const double factor = a(i, k);
+      const double* const row = b.data() + k * b.cols();
+      for (gpt2::Index j = 0; j < b.cols(); ++j) sums[j] += factor * row[j];
+    }
+  }
+  return product;
+}
+
 /// Ids drawn evenly from [0, bound).
 inline gpt2::IdMatrix<std::int64_t> random_ids(gpt2::Index rows, gpt2::Index cols, gpt2::Index bound,
                                                unsigned seed = 1) {
