@@ -3,6 +3,8 @@
 // Every public header after macros that other headers define: those of windows.h, of X11, of the system's own headers,
 // of glibc and BSD, of Arduino and Objective-C. Most of them expand to something that compiles nowhere. The foreign
 // headers that ours include come before the macros: whether those tolerate them is not tested here.
+//
+// And the second of two translation units: see first.cpp.
 
 #include <Eigen/Cholesky>
 #include <Eigen/Core>
@@ -167,9 +169,12 @@
 #define container_of GPT2_NOT_A_NAME
 
 #include "gpt2/gpt2.hpp"
+#include "units.hpp"
 
-int main() {
-  const gpt2::GPT2Embeddings<float> embeddings(
-      gpt2::GPT2Config{.vocab_size = 11, .n_positions = 7, .n_embd = 4});
-  return embeddings({3, 1, 4}).rows() == 3 ? 0 : 1;
+gpt2::GPT2Config small_config() {
+  return gpt2::parse_config(R"({"vocab_size": 11, "n_positions": 7, "n_embd": 4, "n_head": 2})");
+}
+
+gpt2::Matrix<float> embed_elsewhere(const std::vector<int>& ids) {
+  return gpt2::GPT2Embeddings<float>(small_config())(ids);
 }
