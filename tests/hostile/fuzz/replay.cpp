@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// In the place of libFuzzer: every target on each of the inputs that are kept for it. One program, because it takes
-// longer to read the headers than to compile the targets.
+// In the place of libFuzzer: every target on each of the inputs that are kept for it. One file, because it takes longer
+// to read the headers than to compile the targets.
 
 #define FUZZ_REPLAY
 #include "config.cpp"
@@ -21,9 +21,10 @@
 #include <utility>
 #include <vector>
 
-namespace {
+#include "catch.hpp"
 
-int replay(const std::filesystem::path& corpus) {
+TEST_CASE("every target returns for each of its inputs", "[fuzz]") {
+  const std::filesystem::path corpus = GPT2_FUZZ_CORPUS;
   const std::pair<const char*, int (*)(const std::uint8_t*, std::size_t)> targets[] = {
       {"config", config},           {"encode", encode},
       {"lookups", lookups},         {"position_ids", position_ids},
@@ -34,22 +35,13 @@ int replay(const std::filesystem::path& corpus) {
     for (const auto& entry : std::filesystem::directory_iterator(corpus / name))
       inputs.push_back(entry.path());
     std::sort(inputs.begin(), inputs.end());
-    if (inputs.empty()) return 1;
+    REQUIRE_FALSE(inputs.empty());
     for (const std::filesystem::path& path : inputs) {
       std::cout << name << "/" << path.filename().string() << std::endl;  // seen even if it ends the program
       const std::string input = test::read_file(path);
       // A copy that ends where the input does, so that a sanitizer notices reads after it.
       const std::vector<std::uint8_t> bytes(input.begin(), input.end());
-      target(bytes.data(), bytes.size());
+      CHECK(target(bytes.data(), bytes.size()) == 0);
     }
   }
-  return 0;
-}
-
-}  // namespace
-
-int main(int argc, char** argv) {
-  if (argc == 2) return replay(argv[1]);
-  std::cerr << "usage: fuzz_replay CORPUS\n";
-  return 64;
 }
