@@ -5,8 +5,8 @@
     alone.py [--jobs N] INCLUDE_DIR WORK_DIR COMPILER [FLAGS...]
 
 Most of the time would go into Eigen. A header that includes Eigen's two big ones, itself or by another of ours, gets
-them precompiled; nothing is hidden by that. And if NAME.hpp ends by including detail/NAME.hpp, which includes NAME.hpp, only
-NAME.hpp is compiled: whichever is named first, the definitions come after all declarations and their own includes.
+them precompiled; nothing is hidden by that. Nor is a header compiled again that the compiler has read in another's
+compile as it would in its own: after nothing but what it includes itself, as detail/NAME.hpp at the end of NAME.hpp.
 """
 
 import argparse
@@ -43,36 +43,76 @@ class Headers:
             raise SystemExit(made.stderr)
         self.files_of_big = files_in(rule)
 
+    def plan(self):
+        """The headers to compile; and for each of the others why it need not be."""
+        compiled, remarks = [], {}
+        for name in sorted(self.includes, key=self.order):
+            if self.only_includes(name):
+                remarks[name] = "only includes others"
+            elif name not in remarks:
+                compiled.append(name)
+                for other in self.read_as_alone(name):
+                    if other not in compiled and not self.must_be_lean(other):
+                        remarks.setdefault(other, f"is read by {name} as it would be alone")
+        return compiled, remarks
+
+    def order(self, name):
+        """First those that nothing but their own compile can check, then those that read the most."""
+        return not self.must_be_lean(name), -len(self.reached(name)), name.startswith("detail/"), name
+
+    def reached(self, *names):
+        return set().union(*(reached(name, self.includes, False) for name in names))
+
     def check(self, name):
         """What is wrong with a header, as lines; a remark."""
-        if self.follows_its_contract(name):
-            return [], "compiles if its contract does"
-        precompiled = ["-include", self.big] if reached(name, self.includes, False).keys() >= BIG else []
+        precompiled = ["-include", self.big] if self.gets_big(name) else []
         rule = self.work / f"{name.replace('/', '_')}.d"
         process = run([*self.compile_command, *precompiled, "-fsyntax-only", "-MD", "-MF", rule, "-x", "c++", "-"],
                       input=f"#include <gpt2/{name}>\n")  # fmt: skip
         if re.search(r"fatal error: '?mpi\.h", process.stderr) and needs_mpi(name):
-            return [], "not compiled: there is no MPI"
+            return [], "is not compiled: there is no MPI"
         if process.returncode != 0 or process.stderr:
             return [f"does not compile cleanly:\n{process.stderr}"], ""
         files = files_in(rule) + (self.files_of_big if precompiled else [])
         if not any(path.parts[-len(Path(name).parts) :] == Path(name).parts for path in files):
             return ["is not among the files that the compiler says it reads"], ""
-        if name not in LAYER or parses_json(name):
+        if not self.must_be_lean(name):
             return [], "compiles"
         return [f"pulls in {path}" for path in files
                 if path.name in UNWANTED or UNWANTED_FOLDER in path.parts], "compiles"  # fmt: skip
 
+    def gets_big(self, name):
+        return self.reached(name) >= BIG
 
-    def follows_its_contract(self, name):
-        """Whether this is detail/NAME.hpp, includes NAME.hpp by no other header, and is the last thing in that."""
-        contract = name.replace("detail/", "", 1)
-        own = self.includes[name]
-        if contract == name or contract not in own or self.includes.get(contract, [""])[-1] != name:
-            return False
-        last = (self.folder / contract).read_text(encoding="utf-8").splitlines()[-1]
-        others = (header for header in own if header != contract)
-        return name in last and not any(contract in reached(header, self.includes, False) for header in others)
+    @staticmethod
+    def must_be_lean(name):
+        return name in LAYER and not parses_json(name)
+
+    def only_includes(self, name):
+        text = (self.folder / name).read_text(encoding="utf-8")
+        return not re.sub(r"//.*|#\s*(pragma once|include\b.*)|\s", "", text)
+
+    def read_as_alone(self, name):
+        """The headers before whose own text a compile of this one has read just what they include."""
+        begun, read, found = set(), set(BIG) if self.gets_big(name) else set(), []
+
+        def visit(header):
+            if header in begun:
+                return
+            begun.add(header)
+            own = self.includes.get(header, [])
+            definitions = own[-1:] if own[-1:] == [f"detail/{header}"] else []
+            first = own[: len(own) - len(definitions)]
+            for included in first:
+                visit(included)
+            if header != name and header in self.includes and read <= self.reached(*first) | set(first):
+                found.append(header)
+            read.add(header)
+            for included in definitions:
+                visit(included)
+
+        visit(name)
+        return found
 
 
 def files_in(rule):
@@ -91,16 +131,17 @@ def main() -> int:
     parser.add_argument("compiler", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
-    names = sorted(path.relative_to(arguments.folder / "gpt2").as_posix()
-                   for path in (arguments.folder / "gpt2").rglob("*.hpp"))  # fmt: skip
     headers = Headers(arguments.folder, arguments.work, arguments.compiler)
+    compiled, remarks = headers.plan()
     faulty = 0
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
-        for name, (faults, remark) in zip(names, pool.map(headers.check, names)):
-            print(f"{name}: {remark}" if not faults else "\n".join(f"{name} {fault}" for fault in faults))
+        for name, (faults, remark) in zip(compiled, pool.map(headers.check, compiled)):
+            remarks[name] = remark if not faults else "\n".join(faults)
             faulty += bool(faults)
-    print(f"{len(names)} headers, {faulty} of them faulty")
-    return 1 if faulty or not names else 0
+    for name, remark in sorted(remarks.items()):
+        print(f"{name} {remark}")
+    print(f"{len(remarks)} headers, {faulty} faulty")
+    return 1 if faulty or not compiled else 0
 
 
 if __name__ == "__main__":
