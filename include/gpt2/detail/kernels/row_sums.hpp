@@ -11,11 +11,9 @@
 /// more than eight, because the sequences of a batch often lie a power of two apart, in the same sets of the caches.
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <span>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -230,56 +228,61 @@ struct RowTask {
 
   template <class Op, bool streaming>
   void write(Index first, Index size) const {
-    std::apply(
-        [&](const Rows&... row) {
-          write_columns<Op, streaming>(size, out + first, from_column(row, first)...);
-        },
-        rows);
+    [&]<std::size_t... i>(std::index_sequence<i...>) {
+      write_columns<Op, streaming>(size, out + first, from_column(std::get<i>(rows), first)...);
+    }
+    (std::index_sequence_for<Rows...>());
   }
   /// The same for a block, whose size is a constant because most of the time is spent here.
   template <class Op, bool streaming>
   void write_block(Index first) const {
-    std::apply(
-        [&](const Rows&... row) {
-          Lines<Op>::template write<streaming>(elements_per_block<Op, To>, out + first,
-                                               from_column(row, first)...);
-        },
-        rows);
+    [&]<std::size_t... i>(std::index_sequence<i...>) {
+      Lines<Op>::template write<streaming>(elements_per_block<Op, To>, out + first,
+                                           from_column(std::get<i>(rows), first)...);
+    }
+    (std::index_sequence_for<Rows...>());
   }
   /// The first of the rows: they are a large table's, the others stay in the caches.
   void prefetch(Index first, Index size) const { prefetch_columns(std::get<0>(rows), first, size); }
 };
 
+/// Up to rows_per_group tasks. (A std::span of each kind would take longer to compile than what is done with it.)
+template <class Task>
+struct TaskGroup {
+  const Task* tasks;
+  Index size;
+};
+
 /// Whole rows, a block of each in turn. No more rows are `ahead` than in the group.
 template <class Op, bool streaming, class To, class... Rows>
-void write_group(Index cols, std::span<const RowTask<To, Rows...>> group,
-                 std::span<const RowTask<To, Rows...>> ahead) {
+void write_group(Index cols, TaskGroup<RowTask<To, Rows...>> group, TaskGroup<RowTask<To, Rows...>> ahead) {
   constexpr Index block = elements_per_block<Op, To>;
   // The column at which the first cache line of each row begins, and the least number of columns from there on.
-  std::array<Index, static_cast<std::size_t>(rows_per_group)> begins{};
+  Index begins[rows_per_group] = {};
   Index in_blocks = cols;
   if constexpr (streaming) {
-    for (std::size_t r = 0; r < group.size(); ++r) {
-      const auto past_line = reinterpret_cast<std::uintptr_t>(group[r].out) % std::uintptr_t{bytes_per_line};
+    for (Index r = 0; r < group.size; ++r) {
+      const auto past_line =
+          reinterpret_cast<std::uintptr_t>(group.tasks[r].out) % std::uintptr_t{bytes_per_line};
       const Index before = past_line == 0 ? 0 : bytes_per_line - static_cast<Index>(past_line);
       // The last line is also the next row's, so it is not streamed.
-      if (before != 0) prefetch(group[r].out + cols);
+      if (before != 0) prefetch(group.tasks[r].out + cols);
       begins[r] = (std::min)(before / Index{sizeof(To)}, cols);
-      group[r].template write<Op, false>(0, begins[r]);
+      group.tasks[r].template write<Op, false>(0, begins[r]);
       in_blocks = (std::min)(in_blocks, cols - begins[r]);
     }
   }
   Index column = 0;
   for (; column + block <= in_blocks; column += block) {
-    for (std::size_t r = 0; r < group.size(); ++r) {
-      if (r < ahead.size()) ahead[r].prefetch(column, block);
-      group[r].template write_block<Op, streaming>(begins[r] + column);
+    for (Index r = 0; r < group.size; ++r) {
+      if (r < ahead.size) ahead.tasks[r].prefetch(column, block);
+      group.tasks[r].template write_block<Op, streaming>(begins[r] + column);
     }
   }
-  for (std::size_t r = 0; r < group.size(); ++r) {
-    if (r < ahead.size()) ahead[r].prefetch(column, cols - column);
+  for (Index r = 0; r < group.size; ++r) {
+    if (r < ahead.size) ahead.tasks[r].prefetch(column, cols - column);
     const Index first = begins[r] + column;
-    if (first < cols) group[r].template write<Op, streaming>(first, cols - first);
+    if (first < cols) group.tasks[r].template write<Op, streaming>(first, cols - first);
   }
 }
 
@@ -323,24 +326,23 @@ void write_rows(const SequenceShape& shape, const RowView<To>& out, const D& dev
     // A row alone, as in decoding, needs no group, and there is nothing to prefetch.
     if (!streaming && last - first == 1) return task_here().template write<Op, false>(0, out.cols);
     Index i = first;
-    const auto next_group = [&](std::array<Task, std::size_t{rows_per_group}>& tasks) {
-      const auto group =
-          std::span(tasks).first(static_cast<std::size_t>((std::min)(rows_per_group, last - i)));
-      for (Task& task : group) {
-        task = task_here();
+    const auto next_group = [&](Task* tasks) -> TaskGroup<Task> {
+      const Index size = (std::min)(rows_per_group, last - i);
+      for (Index r = 0; r < size; ++r) {
+        tasks[r] = task_here();
         if (++sequence == shape.batch) {
           sequence = 0;
           ++place;
         }
       }
-      i += std::ssize(group);
-      return std::span<const Task>(group);
+      i += size;
+      return {tasks, size};
     };
-    std::array<Task, std::size_t{rows_per_group}> tasks[2];
-    auto group = next_group(tasks[0]);
-    for (std::size_t other = 1; !group.empty(); other = 1 - other) {
-      const auto next = next_group(tasks[other]);
-      const auto ahead = next.first(bytes < fewest_bytes_to_prefetch ? 0 : next.size());
+    Task tasks[2][rows_per_group];
+    TaskGroup<Task> group = next_group(tasks[0]);
+    for (int other = 1; group.size > 0; other = 1 - other) {
+      const TaskGroup<Task> next = next_group(tasks[other]);
+      const TaskGroup<Task> ahead{next.tasks, bytes < fewest_bytes_to_prefetch ? 0 : next.size};
       if constexpr (can_stream) {
         if (streaming) write_group<Op, true>(out.cols, group, ahead);
       }
