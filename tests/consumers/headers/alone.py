@@ -30,18 +30,22 @@ def run(command, **options):
 
 
 class Headers:
-    def __init__(self, folder, work, compile_command):
+    def __init__(self, folder, work, compile_command, pool):
         self.work = work
         self.compile_command = [*compile_command, f"-I{folder}"]
         self.folder = folder / "gpt2"
         self.includes, _ = read_includes(self.folder)
         self.big = work / "big.hpp"
+        self.files_of_big = pool.submit(self.precompile)
+
+    def precompile(self):
+        """The files that Eigen's big headers are."""
         self.big.write_text("".join(f"#include <{header}>\n" for header in sorted(BIG)), encoding="utf-8")
-        rule = work / "big.d"
+        rule = self.work / "big.d"
         made = run([*self.compile_command, "-MD", "-MF", rule, "-x", "c++-header", self.big, "-o", f"{self.big}.gch"])
         if made.returncode != 0:
-            raise SystemExit(made.stderr)
-        self.files_of_big = files_in(rule)
+            raise RuntimeError(made.stderr)
+        return files_in(rule)
 
     def plan(self):
         """The headers to compile; and for each of the others why it need not be."""
@@ -54,7 +58,8 @@ class Headers:
                 for other in self.read_as_alone(name):
                     if other not in compiled and not self.must_be_lean(other):
                         remarks.setdefault(other, f"is read by {name} as it would be alone")
-        return compiled, remarks
+        # While that is precompiled, those that do not need it.
+        return sorted(compiled, key=self.gets_big), remarks
 
     def order(self, name):
         """First those that nothing but their own compile can check, then those that read the most."""
@@ -65,15 +70,16 @@ class Headers:
 
     def check(self, name):
         """What is wrong with a header, as lines; a remark."""
-        precompiled = ["-include", self.big] if self.gets_big(name) else []
+        big = self.files_of_big.result() if self.gets_big(name) else []
         rule = self.work / f"{name.replace('/', '_')}.d"
+        precompiled = ["-include", self.big] if big else []
         process = run([*self.compile_command, *precompiled, "-fsyntax-only", "-MD", "-MF", rule, "-x", "c++", "-"],
                       input=f"#include <gpt2/{name}>\n")  # fmt: skip
         if re.search(r"fatal error: '?mpi\.h", process.stderr) and needs_mpi(name):
             return [], "is not compiled: there is no MPI"
         if process.returncode != 0 or process.stderr:
             return [f"does not compile cleanly:\n{process.stderr}"], ""
-        files = files_in(rule) + (self.files_of_big if precompiled else [])
+        files = files_in(rule) + big
         if not any(path.parts[-len(Path(name).parts) :] == Path(name).parts for path in files):
             return ["is not among the files that the compiler says it reads"], ""
         if not self.must_be_lean(name):
@@ -131,10 +137,10 @@ def main() -> int:
     parser.add_argument("compiler", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
-    headers = Headers(arguments.folder, arguments.work, arguments.compiler)
-    compiled, remarks = headers.plan()
     faulty = 0
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
+        headers = Headers(arguments.folder, arguments.work, arguments.compiler, pool)
+        compiled, remarks = headers.plan()
         for name, (faults, remark) in zip(compiled, pool.map(headers.check, compiled)):
             remarks[name] = remark if not faults else "\n".join(faults)
             faulty += bool(faults)
