@@ -27,7 +27,7 @@ TEST_SECONDS = 300
 
 
 def target_of(test):
-    return {"damaged": "open_damaged_checkpoint"}.get(test, test.replace(".", "_"))
+    return {"damaged": "open_checkpoint"}.get(test, test.replace(".", "_"))
 
 
 def run(*command, **options):
