@@ -39,7 +39,7 @@ Matrix<A> products(const Matrix<A>& states, const Matrix<S>& rows) {
   return out.topLeftCorner(states.rows(), rows.rows());
 }
 
-/// Compares with plain sums; errors may be a multiple of the sums of magnitudes.
+/// Whether the products are plain sums, with errors of at most `tolerance` times the sums of magnitudes.
 bool are_products(const Matrix<double>& found, const Matrix<double>& states, const Matrix<double>& rows,
                   double tolerance) {
   const Matrix<double> columns = rows.transpose();

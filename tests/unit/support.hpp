@@ -69,6 +69,7 @@ bool same_bits(const gpt2::Tensor3<T>& a, const gpt2::Tensor3<T>& b) {
 
 /// The product by a plain loop. (Eigen's takes long to compile, anew for each kind of operands.)
 inline gpt2::Matrix<double> plain_product(const gpt2::Matrix<double>& a, const gpt2::Matrix<double>& b) {
+  REQUIRE(a.cols() == b.rows());
   gpt2::Matrix<double> product = gpt2::Matrix<double>::Zero(a.rows(), b.cols());
   for (gpt2::Index i = 0; i < a.rows(); ++i) {
     double* const sums = product.data() + i * b.cols();

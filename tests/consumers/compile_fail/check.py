@@ -15,7 +15,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-ERROR = re.compile(r"^(.*?):\d+:\d+: error: ", re.MULTILINE)
+ERROR = re.compile(r"^(.*?):\d+:\d+: (?:fatal )?error: ", re.MULTILINE)
+# What GCC says before an error about where it is.
+PLACE = re.compile(r"In file included from |\s+from |.*: (In|At) |.*:   required ")
 
 
 def errors_in(case, output):
@@ -24,7 +26,10 @@ def errors_in(case, output):
     ends = [error.start() for error in errors[1:]] + [len(output)]
     for error, end in zip(errors, ends):
         if Path(error[1]).name == case.name:
-            yield output[error.start() : end]
+            lines = output[error.start() : end].splitlines()
+            while PLACE.match(lines[-1]):  # the next error's
+                lines.pop()
+            yield "\n".join(lines)
 
 
 def compile_cases(output, command):
@@ -40,7 +45,7 @@ def check_refusal(output, case):
         return f"{case} has no line '// expect: …'"
     errors = list(errors_in(case, output.read_text(encoding="utf-8")))
     if not errors:
-        return "The wrong version compiles."
+        return "No error is at a line of the wrong version."
     if not any(re.search(expected[1], error, re.DOTALL) for error in errors):
         return "\n".join([*errors, f"The wrong version is refused, but not with '{expected[1]}'."])
     return ""

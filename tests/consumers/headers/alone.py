@@ -5,8 +5,9 @@
     alone.py [--jobs N] INCLUDE_DIR WORK_DIR COMPILER [FLAGS...]
 
 Most of the time would go into Eigen. A header that includes Eigen's two big ones, itself or by another of ours, gets
-them precompiled; nothing is hidden by that. Nor is a header compiled again that the compiler has read in another's
-compile as it would in its own: after nothing but what it includes itself, as detail/NAME.hpp at the end of NAME.hpp.
+them precompiled; nothing is hidden by that. If NAME.hpp ends by including detail/NAME.hpp, which includes NAME.hpp, only
+NAME.hpp is compiled: whichever is named first, the definitions come after all declarations and their own includes. And
+a header that only includes others is left to the programs that include it.
 """
 
 import argparse
@@ -47,29 +48,16 @@ class Headers:
             raise RuntimeError(made.stderr)
         return files_in(rule)
 
-    def plan(self):
-        """The headers to compile; and for each of the others why it need not be."""
-        compiled, remarks = [], {}
-        for name in sorted(self.includes, key=self.order):
-            if self.only_includes(name):
-                remarks[name] = "only includes others"
-            elif name not in remarks:
-                compiled.append(name)
-                for other in self.read_as_alone(name):
-                    if other not in compiled and not self.must_be_lean(other):
-                        remarks.setdefault(other, f"is read by {name} as it would be alone")
-        # While that is precompiled, those that do not need it.
-        return sorted(compiled, key=self.gets_big), remarks
-
-    def order(self, name):
-        """First those that nothing but their own compile can check, then those that read the most."""
-        return not self.must_be_lean(name), -len(self.reached(name)), name.startswith("detail/"), name
-
-    def reached(self, *names):
-        return set().union(*(reached(name, self.includes, False) for name in names))
+    def in_order(self):
+        """The headers, first those that are checked while Eigen is precompiled."""
+        return sorted(self.includes, key=lambda name: (self.gets_big(name), name))
 
     def check(self, name):
         """What is wrong with a header, as lines; a remark."""
+        if self.follows_its_contract(name):
+            return [], "compiles if its contract does"
+        if not self.must_be_lean(name) and self.only_includes(name):
+            return [], "only includes others"
         big = self.files_of_big.result() if self.gets_big(name) else []
         rule = self.work / f"{name.replace('/', '_')}.d"
         precompiled = ["-include", self.big] if big else []
@@ -88,7 +76,7 @@ class Headers:
                 if path.name in UNWANTED or UNWANTED_FOLDER in path.parts], "compiles"  # fmt: skip
 
     def gets_big(self, name):
-        return self.reached(name) >= BIG
+        return reached(name, self.includes, False).keys() >= BIG
 
     @staticmethod
     def must_be_lean(name):
@@ -98,27 +86,15 @@ class Headers:
         text = (self.folder / name).read_text(encoding="utf-8")
         return not re.sub(r"//.*|#\s*(pragma once|include\b.*)|\s", "", text)
 
-    def read_as_alone(self, name):
-        """The headers before whose own text a compile of this one has read just what they include."""
-        begun, read, found = set(), set(BIG) if self.gets_big(name) else set(), []
-
-        def visit(header):
-            if header in begun:
-                return
-            begun.add(header)
-            own = self.includes.get(header, [])
-            definitions = own[-1:] if own[-1:] == [f"detail/{header}"] else []
-            first = own[: len(own) - len(definitions)]
-            for included in first:
-                visit(included)
-            if header != name and header in self.includes and read <= self.reached(*first) | set(first):
-                found.append(header)
-            read.add(header)
-            for included in definitions:
-                visit(included)
-
-        visit(name)
-        return found
+    def follows_its_contract(self, name):
+        """Whether this is detail/NAME.hpp, includes NAME.hpp by no other header, and is the last thing in that."""
+        contract = name.replace("detail/", "", 1)
+        own = self.includes[name]
+        if contract == name or contract not in own or self.includes.get(contract, [""])[-1] != name:
+            return False
+        last = (self.folder / contract).read_text(encoding="utf-8").splitlines()[-1]
+        others = (header for header in own if header != contract)
+        return name in last and not any(contract in reached(header, self.includes, False) for header in others)
 
 
 def files_in(rule):
@@ -140,14 +116,12 @@ def main() -> int:
     faulty = 0
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
         headers = Headers(arguments.folder, arguments.work, arguments.compiler, pool)
-        compiled, remarks = headers.plan()
-        for name, (faults, remark) in zip(compiled, pool.map(headers.check, compiled)):
-            remarks[name] = remark if not faults else "\n".join(faults)
+        names = headers.in_order()
+        for name, (faults, remark) in zip(names, pool.map(headers.check, names)):
+            print("\n".join(f"{name} {line}" for line in faults or [remark]))
             faulty += bool(faults)
-    for name, remark in sorted(remarks.items()):
-        print(f"{name} {remark}")
-    print(f"{len(remarks)} headers, {faulty} faulty")
-    return 1 if faulty or not compiled else 0
+    print(f"{len(names)} headers, {faulty} of them faulty")
+    return 1 if faulty or not names else 0
 
 
 if __name__ == "__main__":

@@ -130,7 +130,7 @@ BUGS = [
      "sum.values.row(size) = values.row(i++), ++j;", "unit.sparse_gradient"),
     # Kernels.
     ("the first columns of a line are not written when streaming",
-     "group[r].template write<Op, false>(0, begins[r]);", "", "fuzz_replay"),
+     "group.tasks[r].template write<Op, false>(0, begins[r]);", "", "fuzz_replay"),
     ("the store policy is ignored",
      "    case StorePolicy::streaming:\n      return true;", "    case StorePolicy::streaming:\n      return false;",
      "unit.row_sums"),
